@@ -1,0 +1,326 @@
+//! The audit event and the texts it is stored as. What is stored is the JSON text itself: hashes are
+//! over its bytes, so nothing downstream re-serialises an event to check it.
+//!
+//! # Durable format
+//!
+//! An event is one JSON object on one line. Its members come in this order: the fourteen contract
+//! fields, then the fields of [`AuditEvent`] in declaration order, then those that the log's writer adds:
+//!
+//! ```text
+//! {"policy_id":…, …13 more…, "event_id":…, …, "request":…, "decision_hash":…,
+//!  "chain":"<uuid>","seq":7,"prev_hash":"<64 hex>","hash":"<64 hex>"}
+//! ```
+//!
+//! `hash` is the RFC 6962 leaf hash, `SHA-256(0x00 ‖ text)`, of the event's text without its last member
+//! (that is, the text up to `,"hash":`, closed by `}`). `prev_hash` is the `hash` of the event with the
+//! preceding `seq`, or 64 zeros for the first. A *decision record* has the same shape but for `chain`, `seq`,
+//! `prev_hash` and `hash`, which only closing records get; its leaf hash is the closing record's `decision_hash`.
+
+use std::collections::BTreeMap;
+
+use policy::Decision;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// A SHA-256 digest.
+pub type Hash = [u8; 32];
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    /// A request that passed authentication and was judged.
+    Enforcement,
+    /// Messages judged without a model call.
+    Simulation,
+    /// A policy document saved, promoted, rolled back or aborted.
+    Revision,
+    /// A candidate taken back by itself.
+    Rollback,
+    /// A request refused for its quota, or a quota threshold crossed.
+    Quota,
+    /// A request past authentication that failed before it was judged.
+    Error,
+    /// A change through the management API.
+    Admin,
+    /// A signed statement of the log's head.
+    Checkpoint,
+    /// A sign of life.
+    Heartbeat,
+    /// Requests refused, or served unrecorded, while the log could not be written.
+    Gap,
+}
+
+impl EventType {
+    /// The wire name, as in `"event_type"`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforcement => "enforcement",
+            Self::Simulation => "simulation",
+            Self::Revision => "revision",
+            Self::Rollback => "rollback",
+            Self::Quota => "quota",
+            Self::Error => "error",
+            Self::Admin => "admin",
+            Self::Checkpoint => "checkpoint",
+            Self::Heartbeat => "heartbeat",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+/// How a policy revision applied to the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutMode {
+    /// The stable revision was applied.
+    Enforced,
+    /// The candidate was judged beside it and only logged.
+    Shadow,
+    /// The candidate was applied.
+    Canary,
+    /// The candidate was taken back and is cooling down.
+    Rollback,
+}
+
+impl RolloutMode {
+    /// The wire name, as in `x-policy-rollout-mode`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Shadow => "shadow",
+            Self::Canary => "canary",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// How the request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// An answer was given in full: the model's, a refusal or an error of ours.
+    Completed,
+    /// The upstream failed, refused or timed out.
+    UpstreamError,
+    /// The client went away first.
+    ClientGone,
+    /// The gateway stopped before the request ended.
+    Interrupted,
+}
+
+/// Tokens as the upstream counted them, over every upstream call of the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+    /// Their sum, as the upstream reports it.
+    pub total_tokens: u64,
+    /// Cost in US dollars by the configured pricing.
+    pub cost_usd: f64,
+}
+
+/// Times in milliseconds, with a fraction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyMs {
+    /// From the request's head to the last byte of the answer.
+    pub total: f64,
+    /// Spent waiting on the upstream.
+    pub upstream: f64,
+    /// The rest: what the gateway itself cost.
+    pub gateway: f64,
+}
+
+/// The request as seen from outside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestInfo {
+    /// The route's path, for example `/v1/chat/completions`.
+    pub route: String,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Status of the answer; null while open.
+    pub http_status: Option<u16>,
+    /// The `code` of the error body, where the answer was an error.
+    pub error_code: Option<String>,
+    /// Null while open.
+    pub latency_ms: Option<LatencyMs>,
+    /// Null while open.
+    pub outcome: Option<Outcome>,
+}
+
+/// Where the judged text that set the decision stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The request's messages.
+    Input,
+    /// The model's answer.
+    Output,
+}
+
+/// What a [`EventType::Gap`] event counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Requests answered 503 because they could not be recorded.
+    pub refused: u64,
+    /// Requests served unrecorded under `on_unavailable: serve`.
+    pub served: u64,
+    /// When the first of them came, RFC 3339 UTC.
+    pub since: String,
+}
+
+/// One audit event. Field order is the stored and exported order.
+///
+/// INVARIANT: no field may hold prompt or answer text, or a fragment of either. `allowlist_hits` and
+/// `denylist_hits` are the policy's own spellings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// The policy that judged.
+    pub policy_id: Option<String>,
+    /// The verdict; null where nothing was judged.
+    pub decision: Option<Decision>,
+    /// What was applied: `allow` where `enforced` is false.
+    pub effective_decision: Option<Decision>,
+    /// `ALLOW`, `REDACT`, … or, where nothing was judged, the error code.
+    pub reason_code: Option<String>,
+    /// The end user, as the application named them.
+    pub policy_user: Option<String>,
+    /// The project of the key, or the one it named.
+    pub project_id: Option<String>,
+    /// The target, the project id unless the application named one.
+    pub policy_target: Option<String>,
+    /// Null where nothing was judged.
+    pub rollout_mode: Option<RolloutMode>,
+    /// Whether the decision was applied.
+    pub enforced: bool,
+    /// Listed categories that fired.
+    pub triggered_categories: Vec<String>,
+    /// Allowlist terms found, in the policy's spelling.
+    pub allowlist_hits: Vec<String>,
+    /// Denylist terms found, in the policy's spelling.
+    pub denylist_hits: Vec<String>,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// RFC 3339 UTC with milliseconds.
+    pub created_at: String,
+
+    /// UUIDv7; the same on the decision and the closing record, and at every destination.
+    pub event_id: Uuid,
+    /// What the event is about.
+    pub event_type: EventType,
+    /// The `x-request-id` of the answer.
+    pub request_id: Option<String>,
+    /// Number of the revision that judged.
+    pub policy_revision: Option<u64>,
+    /// The policy's `org_controls.data_classification`.
+    pub data_classification: Option<String>,
+    /// The stage that set the decision.
+    pub stage: Option<Stage>,
+    /// Redactions made, by entity type.
+    pub redactions: BTreeMap<String, u64>,
+    /// The review ticket.
+    pub escalation_id: Option<Uuid>,
+    /// Present on [`EventType::Gap`] events only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+    /// Null where no upstream answered.
+    pub usage: Option<Usage>,
+    /// Null where no request is behind the event.
+    pub request: Option<RequestInfo>,
+    /// Leaf hash, in hex, of the decision record that this event closes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_hash: Option<String>,
+}
+
+impl AuditEvent {
+    /// The event's JSON text.
+    ///
+    /// # Panics
+    /// Never: every field serialises; should one ever not, the text is `{}`.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(1024);
+        match serde_json::to_writer(&mut text, self) {
+            Ok(()) => text,
+            Err(_) => b"{}".to_vec(),
+        }
+    }
+
+    /// An event about nothing in particular: no decision, no request, empty lists.
+    pub fn blank(event_id: Uuid, event_type: EventType, created_at: String) -> Self {
+        Self {
+            policy_id: None,
+            decision: None,
+            effective_decision: None,
+            reason_code: None,
+            policy_user: None,
+            project_id: None,
+            policy_target: None,
+            rollout_mode: None,
+            enforced: false,
+            triggered_categories: Vec::new(),
+            allowlist_hits: Vec::new(),
+            denylist_hits: Vec::new(),
+            model: None,
+            created_at,
+            event_id,
+            event_type,
+            request_id: None,
+            policy_revision: None,
+            data_classification: None,
+            stage: None,
+            redactions: BTreeMap::new(),
+            escalation_id: None,
+            gap: None,
+            usage: None,
+            request: None,
+            decision_hash: None,
+        }
+    }
+}
+
+/// What the log's writer adds to a closing record, and where a reader finds an event's place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// Id of the chain: one per gateway instance (store).
+    pub chain: Uuid,
+    /// Position in the chain, from 1, without holes.
+    pub seq: u64,
+    /// Hash of the preceding event, hex.
+    pub prev_hash: String,
+    /// Hash of this event, hex.
+    pub hash: String,
+}
+
+/// An event as read back from the log: the event and its place in the chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChainedEvent {
+    /// The event itself.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+    /// Its place.
+    #[serde(flatten)]
+    pub link: Link,
+}
+
+/// RFC 6962 §2.1 leaf hash of a record's text.
+pub fn leaf_hash(text: &[u8]) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update([0u8]);
+    hasher.update(text);
+    hasher.finalize().into()
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(hash: &Hash) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(64);
+    for byte in hash {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0')));
+        }
+    }
+    text
+}

@@ -1,0 +1,7 @@
+//! Evidence: the audit event, its two durable records, the hash chain, the traits of the log that
+//! `store` implements, and delivery to destinations. Deliberately absent: SQL, HTTP handlers, and
+//! any field that could hold prompt or answer text.
+
+pub mod event;
+pub mod log;
+pub mod outbox;

@@ -1,0 +1,2 @@
+//! The `policy-gateway` binary.
+fn main() {}

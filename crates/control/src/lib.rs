@@ -1,0 +1,1 @@
+//! Room `control`: filled by its first working slice.

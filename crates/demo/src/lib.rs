@@ -1,0 +1,1 @@
+//! Room `demo`: filled by its first working slice.

@@ -1,0 +1,1 @@
+//! Room `gateway`: filled by its first working slice.

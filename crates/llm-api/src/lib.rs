@@ -1,0 +1,1 @@
+//! Room `llm-api`: filled by its first working slice.

@@ -1,0 +1,1 @@
+//! Room `registry`: filled by its first working slice.

@@ -1,0 +1,1 @@
+//! Room `store`: filled by its first working slice.
