@@ -1,1 +1,4 @@
-//! Room `gateway`: filled by its first working slice.
+//! The data plane: HTTP in, upstream out, streaming, enforcement. Deliberately absent: SQL, management
+//! routes, and the logic of any rule (that is `policy`).
+
+pub mod config;
