@@ -1,1 +1,8 @@
-//! Room `llm-api`: filled by its first working slice.
+//! Formats of the LLM APIs: requests, answers, streamed chunks, errors; where text stands in them and how it is
+//! replaced in place. Pure: no async, sockets, clock or policy. What is not understood stays byte for byte.
+
+pub mod chat;
+pub mod error;
+pub mod json;
+pub mod sse;
+pub mod walk;

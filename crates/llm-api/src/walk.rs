@@ -1,0 +1,408 @@
+//! Where text stands in a message, a choice or a streamed delta, and how it is put back changed. Every string is
+//! read unless it is named here as structure, so that a field nobody knew of is judged rather than passed by.
+//! What a text means is not decided here.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::json::{Kind, Splice, Tape, Value, encode_str};
+
+/// Members whose strings name things of the protocol and carry no text of a person or a model, as long as they look
+/// like a name (see [`is_name`]).
+const STRUCTURE: [&str; 8] =
+    ["role", "type", "id", "tool_call_id", "call_id", "finish_reason", "detail", "format"];
+/// Longest protocol name: OpenAI's call ids have about 30 characters.
+const NAME_BYTES_MAX: usize = 128;
+/// Members that hold binary data as text: it is no text to judge.
+const BINARY: [&str; 5] = ["data", "file_data", "b64_json", "image_url", "url"];
+/// Shorter than this, what looks like base64 may as well be a word or a number.
+const BASE64_BYTES_MIN: usize = 256;
+
+/// A string that cannot be read as text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` holds a string that is not valid Unicode (a lone surrogate escape)")]
+pub struct UnreadableText {
+    /// Where, as in `messages[0].content`.
+    pub path: String,
+}
+
+/// One text that is judged as a whole: a string, or adjacent text parts joined.
+#[derive(Clone, Debug)]
+pub struct Unit<'a> {
+    /// Index of the message or choice it belongs to.
+    pub owner: usize,
+    /// Whether it is the message's content rather than a name, an argument or the like.
+    pub is_content: bool,
+    /// The decoded text.
+    pub text: Cow<'a, str>,
+    pieces: Vec<Piece>,
+    /// Index into `Walk::documents` where it stands in JSON inside a string.
+    document: Option<usize>,
+}
+
+/// A JSON token and how much of the unit's text it holds.
+#[derive(Clone, Debug)]
+struct Piece {
+    token: Range<usize>,
+    text_bytes: usize,
+}
+
+/// JSON inside a string: tool-call arguments.
+#[derive(Clone, Debug)]
+struct Inner {
+    token: Range<usize>,
+    text: String,
+}
+
+/// The texts found so far.
+#[derive(Clone, Debug, Default)]
+pub struct Walk<'a> {
+    units: Vec<Unit<'a>>,
+    documents: Vec<Inner>,
+}
+
+impl<'a> Walk<'a> {
+    /// The texts, in document order.
+    pub fn units(&self) -> &[Unit<'a>] {
+        &self.units
+    }
+
+    /// Collects every text of `message` (a message, choice or delta). `path` names it in errors.
+    ///
+    /// # Errors
+    /// [`UnreadableText`] at the first string that does not decode.
+    pub fn message(&mut self, owner: usize, message: Value<'a>, path: &str) -> Result<(), UnreadableText> {
+        for (key, value) in message.members() {
+            let is_content = key.key_is("content");
+            self.member(owner, is_content, key, value, &|| {
+                format!("{path}.{}", key.as_str().unwrap_or_default())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The same for a choice of an answer, whose `logprobs` repeat its text and are withheld with it.
+    ///
+    /// # Errors
+    /// [`UnreadableText`] at the first string that does not decode.
+    pub fn choice(&mut self, owner: usize, choice: Value<'a>, path: &str) -> Result<(), UnreadableText> {
+        for (key, value) in choice.members().filter(|(key, _)| !key.key_is("logprobs")) {
+            self.member(owner, false, key, value, &|| format!("{path}.{}", key.as_str().unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
+    fn member(
+        &mut self,
+        owner: usize,
+        is_content: bool,
+        key: Value<'a>,
+        value: Value<'a>,
+        path: &dyn Fn() -> String,
+    ) -> Result<(), UnreadableText> {
+        if value.is_string() {
+            if is_name(value) && STRUCTURE.iter().any(|name| key.key_is(name)) {
+                return Ok(());
+            }
+            if key.key_is("arguments") {
+                return self.arguments(owner, value, path);
+            }
+            if BINARY.iter().any(|name| key.key_is(name)) && is_binary(key, value) {
+                return Ok(());
+            }
+        }
+        self.value(owner, is_content, value, path)
+    }
+
+    fn value(
+        &mut self,
+        owner: usize,
+        is_content: bool,
+        value: Value<'a>,
+        path: &dyn Fn() -> String,
+    ) -> Result<(), UnreadableText> {
+        match value.kind() {
+            Kind::PlainString | Kind::EscapedString => {
+                let text = decode(value, path)?;
+                self.push(owner, is_content, text, value.span(), None);
+                Ok(())
+            }
+            Kind::Array => self.array(owner, is_content, value, path),
+            Kind::Object => {
+                for (key, member) in value.members() {
+                    self.member(owner, is_content, key, member, &|| {
+                        format!("{}.{}", path(), key.as_str().unwrap_or_default())
+                    })?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adjacent text parts are one text: a term split over two of them is still that term.
+    fn array(
+        &mut self,
+        owner: usize,
+        is_content: bool,
+        array: Value<'a>,
+        path: &dyn Fn() -> String,
+    ) -> Result<(), UnreadableText> {
+        let mut joins = false;
+        for (index, item) in array.items().enumerate() {
+            let at = || format!("{}[{index}]", path());
+            let Some(text) = text_of_part(item) else {
+                joins = false;
+                self.value(owner, is_content, item, &at)?;
+                continue;
+            };
+            let decoded = decode(text, &at)?;
+            match self.units.last_mut() {
+                Some(unit) if joins => {
+                    unit.pieces.push(Piece { token: text.span(), text_bytes: decoded.len() });
+                    unit.text.to_mut().push_str(&decoded);
+                }
+                _ => self.push(owner, is_content, decoded, text.span(), None),
+            }
+            joins = true;
+            // Whatever else the part holds (annotations, vendor fields) is read too, after its text.
+            for (key, member) in item.members().filter(|(key, _)| !key.key_is("text")) {
+                let before = self.units.len();
+                self.member(owner, is_content, key, member, &at)?;
+                joins &= self.units.len() == before;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tool-call arguments are JSON in a string: each key, string and number in them is a text of its own. What
+    /// does not parse is one text.
+    fn arguments(
+        &mut self,
+        owner: usize,
+        value: Value<'a>,
+        path: &dyn Fn() -> String,
+    ) -> Result<(), UnreadableText> {
+        let text = decode(value, path)?;
+        let Ok(tape) = Tape::parse(&text) else {
+            self.push(owner, false, text, value.span(), None);
+            return Ok(());
+        };
+        let text = text.into_owned();
+        let document = self.documents.len();
+        let mut found = Vec::new();
+        inner_texts(tape.root(&text), &mut found, path)?;
+        self.documents.push(Inner { token: value.span(), text });
+        for (text, token) in found {
+            self.push(owner, false, Cow::Owned(text), token, Some(document));
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        owner: usize,
+        is_content: bool,
+        text: Cow<'a, str>,
+        token: Range<usize>,
+        document: Option<usize>,
+    ) {
+        let pieces = vec![Piece { token, text_bytes: text.len() }];
+        self.units.push(Unit { owner, is_content, text, pieces, document });
+    }
+
+    /// Starts an edit of the texts.
+    pub fn edit(&self) -> Edit<'_, 'a> {
+        let inner = self.documents.iter().map(|_| Splice::default()).collect();
+        Edit { walk: self, outer: Splice::default(), inner }
+    }
+}
+
+fn decode<'a>(value: Value<'a>, path: &dyn Fn() -> String) -> Result<Cow<'a, str>, UnreadableText> {
+    value.as_str().ok_or_else(|| UnreadableText { path: path() })
+}
+
+/// The text of a content part such as `{"type":"text","text":"…"}`.
+fn text_of_part(part: Value<'_>) -> Option<Value<'_>> {
+    part.get("text").filter(|text| text.is_string())
+}
+
+fn is_name(value: Value<'_>) -> bool {
+    value.kind() == Kind::PlainString
+        && value.span().len() <= NAME_BYTES_MAX
+        && value.raw().bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_binary(key: Value<'_>, value: Value<'_>) -> bool {
+    let text = value.raw().trim_matches('"');
+    if text.starts_with("data:") {
+        return true;
+    }
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    !key.key_is("url") && text.len() >= BASE64_BYTES_MIN && text.bytes().all(is_base64)
+}
+
+fn inner_texts(
+    value: Value<'_>,
+    found: &mut Vec<(String, Range<usize>)>,
+    path: &dyn Fn() -> String,
+) -> Result<(), UnreadableText> {
+    match value.kind() {
+        Kind::PlainString | Kind::EscapedString => {
+            found.push((decode(value, path)?.into_owned(), value.span()));
+        }
+        Kind::Number => found.push((value.raw().to_owned(), value.span())),
+        Kind::Array => {
+            for item in value.items() {
+                inner_texts(item, found, path)?;
+            }
+        }
+        Kind::Object => {
+            for (key, member) in value.members() {
+                inner_texts(key, found, path)?;
+                inner_texts(member, found, path)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Changes to the texts of a [`Walk`], on their way to becoming one [`Splice`] of the document.
+#[derive(Debug)]
+pub struct Edit<'w, 'a> {
+    walk: &'w Walk<'a>,
+    outer: Splice,
+    inner: Vec<Splice>,
+}
+
+impl Edit<'_, '_> {
+    /// Replaces byte ranges of a unit's text. `edits` are sorted and do not overlap; a range over several parts
+    /// puts its replacement into the first and cuts the rest.
+    pub fn replace<'e>(&mut self, unit: usize, edits: impl Iterator<Item = (Range<usize>, &'e str)> + Clone) {
+        let Some(unit) = self.walk.units.get(unit) else { return };
+        let mut piece_start = 0;
+        for piece in &unit.pieces {
+            let piece_end = piece_start + piece.text_bytes;
+            let mut text = String::with_capacity(piece.text_bytes);
+            let mut at = piece_start;
+            let mut is_changed = false;
+            for (range, with) in edits.clone() {
+                let touches = range.start < piece_end && range.end > piece_start
+                    || (range.is_empty() && range.start >= piece_start && range.start < piece_end);
+                if !touches {
+                    continue;
+                }
+                is_changed = true;
+                text.push_str(unit.text.get(at..range.start.max(at)).unwrap_or_default());
+                if range.start >= piece_start {
+                    text.push_str(with);
+                }
+                at = range.end.clamp(at, piece_end);
+            }
+            if is_changed {
+                text.push_str(unit.text.get(at..piece_end).unwrap_or_default());
+                let splice = match unit.document {
+                    Some(document) => self.inner.get_mut(document),
+                    None => Some(&mut self.outer),
+                };
+                if let Some(splice) = splice {
+                    splice.replace(piece.token.clone(), encode_str(&text));
+                }
+            }
+            piece_start = piece_end;
+        }
+    }
+
+    /// Replaces a unit's whole text.
+    pub fn replace_all(&mut self, unit: usize, text: &str) {
+        let length = self.walk.units.get(unit).map_or(0, |unit| unit.text.len());
+        self.replace(unit, std::iter::once((0..length, text)));
+    }
+
+    /// The replacements, as JSON tokens of the document that was walked.
+    pub fn finish(mut self) -> Splice {
+        for (document, mut splice) in self.walk.documents.iter().zip(self.inner) {
+            if !splice.is_empty() {
+                let text = splice.apply(document.text.as_bytes());
+                // Replacing tokens of a UTF-8 text by JSON strings leaves it UTF-8.
+                let text = String::from_utf8(text).unwrap_or_default();
+                self.outer.replace(document.token.clone(), encode_str(&text));
+            }
+        }
+        self.outer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(message: &str) -> Vec<(bool, String)> {
+        let tape = Tape::parse(message).unwrap();
+        let mut walk = Walk::default();
+        walk.message(0, tape.root(message), "messages[0]").unwrap();
+        walk.units().iter().map(|unit| (unit.is_content, unit.text.to_string())).collect()
+    }
+
+    fn changed(message: &str, from: &str, to: &str) -> String {
+        let tape = Tape::parse(message).unwrap();
+        let mut walk = Walk::default();
+        walk.message(0, tape.root(message), "messages[0]").unwrap();
+        let mut edit = walk.edit();
+        for (index, unit) in walk.units().iter().enumerate() {
+            let ranges: Vec<_> = unit.text.match_indices(from).map(|(at, _)| (at..at + from.len(), to)).collect();
+            edit.replace(index, ranges.iter().cloned());
+        }
+        String::from_utf8(edit.finish().apply(message.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn reads_every_string_but_structure() {
+        let message = r#"{"role":"user","name":"Bob","content":[{"type":"text","text":"cred"},{"type":"text","text":"ential"},
+            {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"low"}},
+            {"type":"vendor_part","note":"seen"},{"type":"file","file":{"file_data":"data:application/pdf;base64,QUJD","filename":"x.pdf"}}],"tool_call_id":"call_1"}"#;
+        let expected: Vec<(bool, String)> = [(false, "Bob"), (true, "credential"), (true, "seen"), (true, "x.pdf")]
+            .map(|(content, text)| (content, text.to_owned()))
+            .into();
+        assert_eq!(texts(message), expected);
+    }
+
+    #[test]
+    fn prose_in_a_binary_field_is_still_read() {
+        assert_eq!(texts(r#"{"data":"two words"}"#), [(false, "two words".to_owned())]);
+        assert_eq!(texts(r#"{"id":"two words"}"#), [(false, "two words".to_owned())]);
+        assert_eq!(texts(&format!(r#"{{"data":"{}"}}"#, "QUJD".repeat(64))), []);
+        assert_eq!(texts(r#"{"url":"https://a.example/b@c.de"}"#).len(), 1);
+    }
+
+    #[test]
+    fn reads_inside_tool_call_arguments() {
+        let message = r#"{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"mail",
+            "arguments":"{\"to\":\"a\\u0062c\",\"n\":[4111,true],\"x\":{\"y\":null}}"}},{"function":{"name":"f","arguments":"not json"}}]}"#;
+        let found: Vec<_> = texts(message).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(found, ["mail", "to", "abc", "n", "4111", "x", "y", "f", "not json"]);
+    }
+
+    #[test]
+    fn edits_in_place_over_parts_and_inside_arguments() {
+        assert_eq!(
+            changed(r#"{"content":[{"text":"a cred","k":1},{"text":"ential b"}]}"#, "credential", "[X]"),
+            r#"{"content":[{"text":"a [X]","k":1},{"text":" b"}]}"#
+        );
+        assert_eq!(
+            changed(r#"{"f":{"arguments":"{\"a\": \"say bad \\\"now\\\"\", \"n\": 12}"}}"#, "bad", "\"good\""),
+            r#"{"f":{"arguments":"{\"a\": \"say \\\"good\\\" \\\"now\\\"\", \"n\": 12}"}}"#
+        );
+        assert_eq!(changed(r#"{"f":{"arguments":"{\"n\":41}"}}"#, "41", "[N]"), r#"{"f":{"arguments":"{\"n\":\"[N]\"}"}}"#);
+        assert_eq!(changed(r#"{"content":"x"}"#, "y", "z"), r#"{"content":"x"}"#);
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_named() {
+        let message = r#"{"content":[{"text":"\ud800"}]}"#;
+        let tape = Tape::parse(message).unwrap();
+        let error = Walk::default().message(0, tape.root(message), "messages[3]").unwrap_err();
+        assert_eq!(error.path, "messages[3].content[0]");
+    }
+}
