@@ -1,0 +1,34 @@
+# Recipes for people; `./scripts/test` runs the same without `just`.
+
+default:
+    @just --list
+
+# everything that a change must pass
+test:
+    ./scripts/test
+
+# format, lints and dependency arrows
+check: arrows
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# dependencies between rooms point down only
+arrows:
+    ./scripts/arrows
+
+# licences, advisories and bans
+deny:
+    ./scripts/deny
+
+# the main job, end to end
+quickstart *ARGS:
+    cargo run --release -- quickstart {{ARGS}}
+
+# criterion benchmarks of judging, encoding and the log
+bench:
+    cargo bench -p policy -p audit -p store
+
+# the gateway beside nginx, one run, ratios
+bench-load *ARGS:
+    cargo build --release
+    cargo run --release -p bench -- {{ARGS}}
