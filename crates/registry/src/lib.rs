@@ -1,1 +1,16 @@
-//! Room `registry`: filled by its first working slice.
+//! Desired state (upstreams, policy revisions, projects, keys, prices) and the immutable [`Snapshot`] that a request
+//! is judged by. Each section of the configuration that describes it is read here. Deliberately absent: SQL, HTTP
+//! handlers, files, and where the desired state comes from.
+
+pub mod config;
+mod key;
+mod pricing;
+mod project;
+mod snapshot;
+mod upstream;
+
+pub use key::{Key, KeyDigest, KeyError, KeyFormatError};
+pub use pricing::{Price, Pricing};
+pub use project::{Entitlements, Project, ProjectStatus};
+pub use snapshot::{Desired, DesiredKey, DesiredProject, Snapshot, SnapshotCell};
+pub use upstream::{Upstream, UpstreamKind};

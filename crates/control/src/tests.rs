@@ -1,0 +1,338 @@
+use std::sync::Mutex;
+
+use audit::event::{AuditEvent, EventType};
+use audit::outbox::{BoxFuture, DeliveryState, StoredEvent};
+use audit::secret::Secret;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+use crate::ports::{EventFilter, ExportReplay, ExportStatus, ExportTest, PortError, Replay};
+
+/// Events 1 to 5 of types in turn, and whatever filter was asked for last.
+#[derive(Default)]
+struct Log {
+    asked: Mutex<Option<EventFilter>>,
+    broken: bool,
+}
+
+impl Evidence for Log {
+    fn events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<StoredEvent>, PortError>> {
+        let before = filter.before_seq.unwrap_or(6);
+        let limit = filter.limit;
+        *self.asked.lock().unwrap() = Some(filter);
+        let broken = self.broken;
+        Box::pin(async move {
+            if broken {
+                return Err(PortError("the store did not answer".to_owned()));
+            }
+            let event = |seq: u64| {
+                let blank =
+                    AuditEvent::blank(Uuid::nil(), EventType::Heartbeat, "2026-01-16T18:22:11Z".to_owned());
+                StoredEvent { seq, text: blank.to_json().into() }
+            };
+            Ok((1..before.min(6)).rev().take(limit).map(event).collect())
+        })
+    }
+}
+
+#[derive(Default)]
+struct Destinations {
+    replayed: Mutex<Vec<(String, Replay)>>,
+}
+
+impl Exports for Destinations {
+    fn status(&self) -> Vec<ExportStatus> {
+        vec![ExportStatus {
+            id: "datadog_logs".to_owned(),
+            destination: "datadog_logs".to_owned(),
+            endpoint: "https://intake.example/api/v2/logs".to_owned(),
+            state: DeliveryState::Held,
+            accepted: 10,
+            delivered: 7,
+            pending: 2,
+            dead: 1,
+            lag_seconds: 1.5,
+            last_error: Some("403: the key is wrong".to_owned()),
+        }]
+    }
+
+    fn test<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<ExportTest>> {
+        let known = id == "datadog_logs";
+        Box::pin(async move {
+            known.then(|| ExportTest { ok: false, message: "403: the key is wrong".to_owned() })
+        })
+    }
+
+    fn replay<'a>(
+        &'a self,
+        id: &'a str,
+        replay: Replay,
+    ) -> BoxFuture<'a, Option<Result<ExportReplay, PortError>>> {
+        let known = id == "datadog_logs";
+        if known {
+            self.replayed.lock().unwrap().push((id.to_owned(), replay));
+        }
+        Box::pin(async move {
+            known.then(|| Ok(ExportReplay { selected: 1, delivered: 1, ..ExportReplay::default() }))
+        })
+    }
+}
+
+struct Bench {
+    control: Control,
+    log: Arc<Log>,
+    destinations: Arc<Destinations>,
+}
+
+fn token(name: &str, role: Role) -> AdminToken {
+    AdminToken { name: name.to_owned(), role, token: Secret::new(format!("{name}-token"), "test").unwrap() }
+}
+
+fn bench() -> Bench {
+    let log = Arc::new(Log::default());
+    let destinations = Arc::new(Destinations::default());
+    let tokens = vec![
+        token("root", Role::Admin),
+        token("editor", Role::Editor),
+        token("reviewer", Role::Reviewer),
+        token("auditor", Role::Auditor),
+    ];
+    let control = Control::new(tokens, Arc::clone(&log) as _, Arc::clone(&destinations) as _);
+    Bench { control, log, destinations }
+}
+
+impl Bench {
+    async fn call(&self, token: Option<&str>, line: &str, body: &str) -> (StatusCode, HeaderMap, Value) {
+        let (method, path) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(format!("{PREFIX}{path}"));
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        let request = request.body(Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let (head, body) = self.control.handle(request).await.into_parts();
+        (head.status, head.headers, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn as_root(&self, line: &str, body: &str) -> (StatusCode, Value) {
+        let (status, _, body) = self.call(Some("Bearer root-token"), line, body).await;
+        (status, body)
+    }
+
+    fn asked(&self) -> EventFilter {
+        self.log.asked.lock().unwrap().clone().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_answered_without_a_known_token() {
+    let bench = bench();
+    for token in [
+        None,
+        Some("Bearer"),
+        Some("Bearer "),
+        Some("Basic root-token"),
+        Some("Bearer root-toke"),
+        Some("Bearer root-token2"),
+        Some("root-token"),
+    ] {
+        for line in ["GET exports", "GET no/such/route", "DELETE audit"] {
+            let (status, headers, body) = bench.call(token, line, "").await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{token:?} {line}");
+            assert_eq!(headers["www-authenticate"], "Bearer");
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert_eq!(body["status"], 401);
+            assert_eq!(body["title"], "Unauthorized");
+        }
+    }
+    assert_eq!(bench.call(Some("bearer  root-token "), "GET exports", "").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn roles_that_read_only_read() {
+    let bench = bench();
+    for (name, may_operate) in [("root", true), ("editor", true), ("reviewer", false), ("auditor", false)] {
+        let token = format!("Bearer {name}-token");
+        assert_eq!(bench.call(Some(&token), "GET exports", "").await.0, StatusCode::OK, "{name}");
+        assert_eq!(bench.call(Some(&token), "GET audit", "").await.0, StatusCode::OK, "{name}");
+        let expected = if may_operate { StatusCode::OK } else { StatusCode::FORBIDDEN };
+        for line in ["POST exports/datadog_logs/test", "POST exports/datadog_logs/replay"] {
+            assert_eq!(bench.call(Some(&token), line, "{\"dead\":true}").await.0, expected, "{name} {line}");
+        }
+    }
+    assert_eq!(bench.destinations.replayed.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn other_tokens_come_into_force_at_once() {
+    let bench = bench();
+    bench.control.set_tokens(vec![token("new", Role::Auditor)]);
+    assert_eq!(bench.call(Some("Bearer root-token"), "GET exports", "").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(bench.call(Some("Bearer new-token"), "GET exports", "").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn destinations_and_their_status_are_shown() {
+    let bench = bench();
+    let (_, list) = bench.as_root("GET exports", "").await;
+    assert_eq!(list["exports"][0]["id"], "datadog_logs");
+    assert_eq!(list["exports"][0]["endpoint"], "https://intake.example/api/v2/logs");
+    let (status, body) = bench.as_root("GET exports/datadog_logs/status", "").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        body.to_string(),
+        json!({"state": "held", "accepted": 10, "delivered": 7, "pending": 2, "dead": 1, "lag_seconds": 1.5,
+            "last_error": "403: the key is wrong"})
+        .to_string()
+    );
+    let (status, body) = bench.as_root("GET exports/other/status", "").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(body["detail"], "there is no destination `other`; there is `datadog_logs`");
+}
+
+#[tokio::test]
+async fn a_test_that_fails_is_an_answer() {
+    let bench = bench();
+    let (status, body) = bench.as_root("POST exports/datadog_logs/test", "").await;
+    assert_eq!((status, body), (StatusCode::OK, json!({"ok": false, "message": "403: the key is wrong"})));
+    assert_eq!(bench.as_root("POST exports/other/test", "").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_replay_says_exactly_what_to_send() {
+    let bench = bench();
+    for (body, expected) in [
+        (r#"{"dead": true}"#, Replay::Dead),
+        (r#"{"from": 3, "to": 3}"#, Replay::Range { from: 3, to: 3 }),
+        (r#"{"from": 1, "to": 9, "dead": false}"#, Replay::Range { from: 1, to: 9 }),
+    ] {
+        let (status, answer) = bench.as_root("POST exports/datadog_logs/replay", body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert_eq!(answer["delivered"], 1);
+        let last = bench.destinations.replayed.lock().unwrap().pop().unwrap();
+        assert_eq!(last, ("datadog_logs".to_owned(), expected));
+    }
+    for bad in [
+        "",
+        "[]",
+        "{}",
+        r#"{"dead": false}"#,
+        r#"{"from": 1}"#,
+        r#"{"from": 2, "to": 1}"#,
+        r#"{"from": 0, "to": 1}"#,
+        r#"{"from": 1, "to": 2, "dead": true}"#,
+        r#"{"all": true}"#,
+        r#"{"from": "1", "to": 2}"#,
+    ] {
+        let (status, body) = bench.as_root("POST exports/datadog_logs/replay", bad).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}");
+        assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{bad}");
+    }
+    assert!(bench.destinations.replayed.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn filters_are_handed_on() {
+    let bench = bench();
+    let query = "GET audit?policy_id=a%2Fb&project_id=p&policy_user=u+v&decision=refuse&event_type=quota\
+        &event_id=01890a5d-ac96-774b-bcce-b302099a8057&request_id=r&from=2026-01-16T18:22:11Z\
+        &to=2026-01-16T20:22:11%2B01:00&limit=1000&cursor=42";
+    assert_eq!(bench.as_root(query, "").await.0, StatusCode::OK);
+    let expected = EventFilter {
+        policy_id: Some("a/b".to_owned()),
+        project_id: Some("p".to_owned()),
+        policy_user: Some("u v".to_owned()),
+        decision: Some(policy::Decision::Refuse),
+        event_types: vec![EventType::Quota],
+        event_id: Some("01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap()),
+        request_id: Some("r".to_owned()),
+        from_ms: Some(1_768_587_731_000),
+        to_ms: Some(1_768_591_331_000),
+        before_seq: Some(42),
+        limit: 1000,
+    };
+    assert_eq!(bench.asked(), expected);
+}
+
+#[tokio::test]
+async fn history_is_of_policies_only_and_audit_of_everything() {
+    let bench = bench();
+    bench.as_root("GET history", "").await;
+    assert_eq!(bench.asked().event_types, routes::history::HISTORY);
+    bench.as_root("GET audit", "").await;
+    assert_eq!(bench.asked().event_types, []);
+    assert_eq!(bench.asked().limit, 100);
+    bench.as_root("GET history?event_type=revision", "").await;
+    assert_eq!(bench.asked().event_types, [EventType::Revision]);
+    let (status, body) = bench.as_root("GET history?event_type=heartbeat", "").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(body["detail"], "`event_type` must be one of enforcement, simulation, revision, rollback");
+}
+
+#[tokio::test]
+async fn pages_lead_from_the_newest_to_the_oldest() {
+    let bench = bench();
+    let mut query = "GET audit?limit=2".to_owned();
+    let mut sizes = Vec::new();
+    loop {
+        let (_, body) = bench.as_root(&query, "").await;
+        sizes.push(body["entries"].as_array().unwrap().len());
+        assert_eq!(body["entries"][0]["event_type"], "heartbeat");
+        match body["next"].as_str() {
+            Some(next) => query = format!("GET audit?limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn filters_that_cannot_be_read_are_named() {
+    let bench = bench();
+    for (query, name) in [
+        ("decision=maybe", "decision"),
+        ("event_type=all", "event_type"),
+        ("event_id=1", "event_id"),
+        ("from=yesterday", "from"),
+        ("to=1", "to"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("cursor=x", "cursor"),
+        ("user=x", "user"),
+    ] {
+        let (status, body) = bench.as_root(&format!("GET audit?{query}"), "").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+        assert!(body["detail"].as_str().unwrap().contains(&format!("`{name}`")), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_answer_is_unavailable() {
+    let log = Arc::new(Log { broken: true, ..Log::default() });
+    let control = Control::new(vec![token("root", Role::Admin)], log, Arc::new(Destinations::default()));
+    let bench = Bench { control, ..bench() };
+    assert_eq!(bench.as_root("GET audit", "").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn other_routes_and_methods_are_refused_and_say_what_there_is() {
+    let bench = bench();
+    for line in ["GET ", "GET policies", "POST config", "GET exports/a/b/c", "GET exports/datadog_logs"] {
+        let (status, body) = bench.as_root(line, "").await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{line}");
+        assert!(body["detail"].as_str().unwrap().contains("GET exports/{id}/status"), "{body}");
+    }
+    for (line, allowed) in [
+        ("POST exports", "GET"),
+        ("DELETE audit", "GET"),
+        ("PUT history", "GET"),
+        ("GET exports/datadog_logs/test", "POST"),
+        ("PATCH exports/datadog_logs/replay", "POST"),
+    ] {
+        let (status, headers, _) = bench.call(Some("Bearer root-token"), line, "").await;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{line}");
+        assert_eq!(headers["allow"], allowed);
+    }
+}

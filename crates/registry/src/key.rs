@@ -1,0 +1,140 @@
+//! Keys that applications present: their format, the digest that stands for them, and what is known of one. The key
+//! itself is never kept.
+
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::project::Project;
+
+/// What every key starts with, so that secret scanners and our own redaction recognise one.
+const PREFIX: &str = "ak_";
+/// Longest part after the prefix: far more than any entropy needs, and it bounds the work before a key is known.
+const BODY_BYTES_MAX: usize = 200;
+/// Hex digits of the digest in the public id: 48 bits tell the keys of one installation apart.
+const ID_HEX_DIGITS: usize = 12;
+
+/// A key as a request sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Public id (`key_` and the first hex digits of the digest); safe to log and to export.
+    pub id: String,
+    /// As its owner named it.
+    pub name: Option<String>,
+    /// The project that it belongs to.
+    pub project: Arc<Project>,
+    /// Unix time in milliseconds from which it is refused; none means never.
+    pub expires_at_ms: Option<i64>,
+}
+
+/// Why a presented key is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It cannot be one of ours.
+    #[error("a key starts with `ak_`, followed by 1 to 200 letters, digits, `_` or `-`")]
+    Malformed,
+    /// No project has it.
+    #[error("the key is not known")]
+    Unknown,
+    /// It was taken back.
+    #[error("the key was revoked")]
+    Revoked,
+    /// Its time is over.
+    #[error("the key has expired")]
+    Expired,
+}
+
+/// A text that cannot be a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key starts with `ak_`, followed by 1 to 200 letters, digits, `_` or `-`")]
+pub struct KeyFormatError;
+
+/// SHA-256 of a key: what is kept and compared in its place. Keys carry their own entropy, so that a plain digest
+/// does not invite guessing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    /// The digest of a key in its full text.
+    ///
+    /// # Errors
+    /// [`KeyFormatError`] where the text does not have the form of a key.
+    pub fn of(key: &str) -> Result<Self, KeyFormatError> {
+        let body = key.strip_prefix(PREFIX).ok_or(KeyFormatError)?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if body.is_empty() || body.len() > BODY_BYTES_MAX || !body.bytes().all(plain) {
+            return Err(KeyFormatError);
+        }
+        Ok(Self(Sha256::digest(key.as_bytes()).into()))
+    }
+
+    /// The public id, as in [`Key::id`].
+    pub fn id(&self) -> String {
+        let mut id = String::with_capacity(4 + ID_HEX_DIGITS);
+        id.push_str("key_");
+        id.extend(self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(ID_HEX_DIGITS).map(hex_digit));
+        id
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("KeyDigest").field(&self.id()).finish()
+    }
+}
+
+/// A hasher for [`KeyDigest`] maps: a digest is already uniform, its first bytes serve as they are. Only the
+/// operator inserts, so that nobody can crowd a bucket.
+pub(crate) type DigestBuildHasher = BuildHasherDefault<DigestHasher>;
+
+/// See [`DigestBuildHasher`].
+#[derive(Default)]
+pub(crate) struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    // The length prefix of an array says nothing.
+    fn write_usize(&mut self, _: usize) {}
+}
+
+fn hex_digit(nibble: u8) -> char {
+    char::from_digit(u32::from(nibble), 16).unwrap_or('0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_texts_in_the_form_of_a_key_have_a_digest() {
+        let longest = format!("ak_{}", "a".repeat(BODY_BYTES_MAX));
+        for good in ["ak_a", "ak_Ab9_-", longest.as_str()] {
+            assert!(KeyDigest::of(good).is_ok(), "{good}");
+        }
+        let too_long = format!("{longest}a");
+        for bad in ["", "ak_", "sk_abc", "AK_abc", "ak_a b", "ak_ä", "ak_a\n", " ak_a", too_long.as_str()] {
+            assert_eq!(KeyDigest::of(bad), Err(KeyFormatError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_id_is_stable_and_tells_nothing_of_the_key() {
+        let digest = KeyDigest::of("ak_example").unwrap();
+        // printf ak_example | sha256sum
+        assert_eq!(digest.id(), KeyDigest::of("ak_example").unwrap().id());
+        assert_eq!(digest.id().len(), 16);
+        assert!(!digest.id().contains("example"));
+        assert_eq!(format!("{digest:?}"), format!("KeyDigest({:?})", digest.id()));
+    }
+}
