@@ -5,6 +5,8 @@
 pub mod intake;
 pub mod model;
 
+#[cfg(test)]
+mod exchange;
 mod reply;
 mod server;
 

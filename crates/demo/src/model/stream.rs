@@ -212,7 +212,7 @@ mod tests {
         #[test]
         fn pieces_add_up_and_have_the_size_asked_for(text in "\\PC{0,40}", sizes in prop::collection::vec(1usize..5, 1..4)) {
             let pieces = cut(&text, &sizes);
-            prop_assert_eq!(pieces.concat(), text);
+            prop_assert_eq!(pieces.concat(), text.as_str());
             for (piece, size) in pieces.iter().rev().skip(1).rev().zip(sizes.iter().cycle()) {
                 prop_assert_eq!(piece.chars().count(), *size);
             }
