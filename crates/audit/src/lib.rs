@@ -2,6 +2,11 @@
 //! `store` implements, and delivery to destinations. Deliberately absent: SQL, HTTP handlers, and
 //! any field that could hold prompt or answer text.
 
+pub mod delivery;
 pub mod event;
+pub mod export;
 pub mod log;
 pub mod outbox;
+pub mod secret;
+#[cfg(test)]
+mod testing;

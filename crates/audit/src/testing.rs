@@ -1,0 +1,1 @@
+//! Stand-ins for the tests of this crate: an outbox in memory.
