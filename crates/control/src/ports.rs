@@ -1,10 +1,11 @@
 //! What the management API needs of the rest of the gateway. The wiring implements these traits; nothing here knows
 //! how.
 
+use audit::delivery::{DestinationStatus, ReplayError, ReplayReport, Selection};
 use audit::event::EventType;
-use audit::outbox::{BoxFuture, DeliveryState, StoredEvent};
+use audit::export::{TestError, TestReport};
+use audit::outbox::{BoxFuture, StoredEvent};
 use policy::Decision;
-use serde::Serialize;
 use uuid::Uuid;
 
 /// Which events, newest first.
@@ -45,79 +46,18 @@ pub trait Evidence: Send + Sync + 'static {
     fn events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<StoredEvent>, PortError>>;
 }
 
-/// How a destination is doing. `accepted = delivered + pending + dead`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ExportStatus {
-    /// Names the destination.
-    pub id: String,
-    /// Its kind, for example `datadog_logs`.
-    pub destination: String,
-    /// Where it is; holds no secret.
-    pub endpoint: String,
-    /// Whether it runs.
-    pub state: DeliveryState,
-    /// Events that are its concern.
-    pub accepted: u64,
-    /// Of these, taken by the destination.
-    pub delivered: u64,
-    /// Of these, still to be sent.
-    pub pending: u64,
-    /// Of these, set aside because the destination will not take them.
-    pub dead: u64,
-    /// Age in seconds of the oldest event that is pending; 0 where none is.
-    pub lag_seconds: f64,
-    /// Why it is not running; holds no secret.
-    pub last_error: Option<String>,
-}
-
-/// What came of a test.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExportTest {
-    /// Whether the destination took the event.
-    pub ok: bool,
-    /// What it said, or what is wrong and how to mend it; holds no secret.
-    pub message: String,
-}
-
-/// Which events to send again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
-    /// Those that the destination would not take.
-    Dead,
-    /// A range of the chain, both ends included.
-    Range {
-        /// First seq, 1 or more.
-        from: u64,
-        /// Last seq, not below `from`.
-        to: u64,
-    },
-}
-
-/// What came of a replay.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ExportReplay {
-    /// Events that were selected.
-    pub selected: u64,
-    /// Of these, taken by the destination.
-    pub delivered: u64,
-    /// Of these, not taken.
-    pub failed: u64,
-    /// Why not.
-    pub last_error: Option<String>,
-}
-
 /// The destinations.
 pub trait Exports: Send + Sync + 'static {
     /// All of them, in the order of the configuration.
-    fn status(&self) -> Vec<ExportStatus>;
+    fn status(&self) -> Vec<DestinationStatus>;
 
     /// Sends one synthetic event; none where there is no such destination.
-    fn test<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<ExportTest>>;
+    fn test<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<TestReport, TestError>>>;
 
-    /// Sends events again; none where there is no such destination. Dropped early, what was sent stays sent.
+    /// Sends events again. Dropped early, what was sent stays sent.
     fn replay<'a>(
         &'a self,
         id: &'a str,
-        replay: Replay,
-    ) -> BoxFuture<'a, Option<Result<ExportReplay, PortError>>>;
+        selection: Selection,
+    ) -> BoxFuture<'a, Result<ReplayReport, ReplayError>>;
 }

@@ -1,6 +1,8 @@
 use std::sync::Mutex;
 
+use audit::delivery::{DestinationStatus, ReplayError, ReplayReport, Selection};
 use audit::event::{AuditEvent, EventType};
+use audit::export::{TestError, TestReport};
 use audit::outbox::{BoxFuture, DeliveryState, StoredEvent};
 use audit::secret::Secret;
 use http::{HeaderMap, StatusCode};
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::ports::{EventFilter, ExportReplay, ExportStatus, ExportTest, PortError, Replay};
+use crate::ports::{EventFilter, PortError};
 
 /// Events 1 to 5 of types in turn, and whatever filter was asked for last.
 #[derive(Default)]
@@ -39,12 +41,12 @@ impl Evidence for Log {
 
 #[derive(Default)]
 struct Destinations {
-    replayed: Mutex<Vec<(String, Replay)>>,
+    replayed: Mutex<Vec<(String, Selection)>>,
 }
 
 impl Exports for Destinations {
-    fn status(&self) -> Vec<ExportStatus> {
-        vec![ExportStatus {
+    fn status(&self) -> Vec<DestinationStatus> {
+        vec![DestinationStatus {
             id: "datadog_logs".to_owned(),
             destination: "datadog_logs".to_owned(),
             endpoint: "https://intake.example/api/v2/logs".to_owned(),
@@ -55,27 +57,32 @@ impl Exports for Destinations {
             dead: 1,
             lag_seconds: 1.5,
             last_error: Some("403: the key is wrong".to_owned()),
+            requests: 9,
+            retries: 3,
+            bytes_sent: 1,
+            bytes_uncompressed: 2,
         }]
     }
 
-    fn test<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<ExportTest>> {
-        let known = id == "datadog_logs";
-        Box::pin(async move {
-            known.then(|| ExportTest { ok: false, message: "403: the key is wrong".to_owned() })
-        })
+    fn test<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<TestReport, TestError>>> {
+        let wrong = TestError::Encode("403: the key is wrong".to_owned());
+        Box::pin(async move { (id == "datadog_logs").then_some(Err(wrong)) })
     }
 
     fn replay<'a>(
         &'a self,
         id: &'a str,
-        replay: Replay,
-    ) -> BoxFuture<'a, Option<Result<ExportReplay, PortError>>> {
+        selection: Selection,
+    ) -> BoxFuture<'a, Result<ReplayReport, ReplayError>> {
         let known = id == "datadog_logs";
         if known {
-            self.replayed.lock().unwrap().push((id.to_owned(), replay));
+            self.replayed.lock().unwrap().push((id.to_owned(), selection));
         }
         Box::pin(async move {
-            known.then(|| Ok(ExportReplay { selected: 1, delivered: 1, ..ExportReplay::default() }))
+            if !known {
+                return Err(ReplayError::Unknown(id.to_owned()));
+            }
+            Ok(ReplayReport { delivered: 1, ..ReplayReport::default() })
         })
     }
 }
@@ -195,7 +202,9 @@ async fn destinations_and_their_status_are_shown() {
 async fn a_test_that_fails_is_an_answer() {
     let bench = bench();
     let (status, body) = bench.as_root("POST exports/datadog_logs/test", "").await;
-    assert_eq!((status, body), (StatusCode::OK, json!({"ok": false, "message": "403: the key is wrong"})));
+    assert_eq!(status, StatusCode::OK);
+    let error = "the test event could not be encoded: 403: the key is wrong";
+    assert_eq!(body, json!({"ok": false, "error": error}));
     assert_eq!(bench.as_root("POST exports/other/test", "").await.0, StatusCode::NOT_FOUND);
 }
 
@@ -203,9 +212,9 @@ async fn a_test_that_fails_is_an_answer() {
 async fn a_replay_says_exactly_what_to_send() {
     let bench = bench();
     for (body, expected) in [
-        (r#"{"dead": true}"#, Replay::Dead),
-        (r#"{"from": 3, "to": 3}"#, Replay::Range { from: 3, to: 3 }),
-        (r#"{"from": 1, "to": 9, "dead": false}"#, Replay::Range { from: 1, to: 9 }),
+        (r#"{"dead": true}"#, Selection::Dead),
+        (r#"{"from": 3, "to": 3}"#, Selection::Range { from: 3, to: 3 }),
+        (r#"{"from": 1, "to": 9, "dead": false}"#, Selection::Range { from: 1, to: 9 }),
     ] {
         let (status, answer) = bench.as_root("POST exports/datadog_logs/replay", body).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
@@ -230,6 +239,7 @@ async fn a_replay_says_exactly_what_to_send() {
         assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{bad}");
     }
     assert!(bench.destinations.replayed.lock().unwrap().is_empty());
+    assert_eq!(bench.as_root("POST exports/other/replay", r#"{"dead":true}"#).await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::upstream::Upstream;
 pub type SnapshotCell = arc_swap::ArcSwap<Snapshot>;
 
 /// What is wanted. The lists are in the order of the configuration, which is what problems are reported by.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Desired {
     /// In the order in which they are asked for a model.
     pub upstreams: Vec<Upstream>,
@@ -29,7 +29,7 @@ pub struct Desired {
 }
 
 /// A project and its keys.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DesiredProject {
     /// The project.
     pub project: Project,

@@ -1,18 +1,29 @@
 //! `exports`: destinations, how they are doing, and two things to do with them. Declaring them is the configuration's
 //! business so far.
 
+use audit::delivery::{DestinationStatus, ReplayError, ReplayReport, Selection};
 use audit::outbox::DeliveryState;
 use bytes::Bytes;
 use http::Response;
 use policy::problems::read_all;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::ports::{ExportStatus, Exports, Replay};
+use crate::ports::Exports;
 use crate::reply::{Failure, ok};
 
 #[derive(Serialize)]
 struct List {
-    exports: Vec<ExportStatus>,
+    exports: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    id: String,
+    destination: String,
+    endpoint: String,
+    #[serde(flatten)]
+    status: Status,
 }
 
 /// The contract's fields of `exports/{id}/status`, in its order.
@@ -27,6 +38,33 @@ struct Status {
     last_error: Option<String>,
 }
 
+#[derive(Serialize)]
+struct Test {
+    ok: bool,
+    /// Find the event in the SIEM by this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Replayed {
+    delivered: u64,
+    resolved: u64,
+    rejected: Vec<Rejected>,
+    stopped: Option<String>,
+    last_seq: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Rejected {
+    seq: u64,
+    reason: String,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReplayBody {
@@ -37,38 +75,73 @@ struct ReplayBody {
 }
 
 pub(crate) fn list(exports: &dyn Exports) -> Response<Bytes> {
-    ok(&List { exports: exports.status() })
+    let entry = |status: DestinationStatus| Entry {
+        id: status.id.clone(),
+        destination: status.destination.clone(),
+        endpoint: status.endpoint.clone(),
+        status: Status::from(status),
+    };
+    ok(&List { exports: exports.status().into_iter().map(entry).collect() })
 }
 
 pub(crate) fn status(exports: &dyn Exports, id: &str) -> Result<Response<Bytes>, Failure> {
     let status = exports.status().into_iter().find(|status| status.id == id);
-    let status = status.ok_or_else(|| unknown(exports, id))?;
-    Ok(ok(&Status {
-        state: status.state,
-        accepted: status.accepted,
-        delivered: status.delivered,
-        pending: status.pending,
-        dead: status.dead,
-        lag_seconds: status.lag_seconds,
-        last_error: status.last_error,
-    }))
+    status.map(|status| ok(&Status::from(status))).ok_or_else(|| unknown(exports, id))
 }
 
 /// A destination that does not take the event is an answer, not a failure of this API.
 pub(crate) async fn test(exports: &dyn Exports, id: &str) -> Result<Response<Bytes>, Failure> {
-    exports.test(id).await.map(|test| ok(&test)).ok_or_else(|| unknown(exports, id))
+    let test = exports.test(id).await.ok_or_else(|| unknown(exports, id))?;
+    Ok(ok(&match test {
+        Ok(report) => Test {
+            ok: true,
+            event_id: Some(report.event_id),
+            round_trip_ms: Some(report.round_trip_ms),
+            error: None,
+        },
+        Err(error) => Test { ok: false, event_id: None, round_trip_ms: None, error: Some(error.to_string()) },
+    }))
 }
 
 pub(crate) async fn replay(exports: &dyn Exports, id: &str, body: &[u8]) -> Result<Response<Bytes>, Failure> {
-    let replay = read_replay(body)?;
-    match exports.replay(id, replay).await {
-        Some(Ok(report)) => Ok(ok(&report)),
-        Some(Err(error)) => Err(Failure::unavailable(error.0)),
-        None => Err(unknown(exports, id)),
+    match exports.replay(id, read_replay(body)?).await {
+        Ok(report) => Ok(ok(&Replayed::from(report))),
+        Err(ReplayError::Unknown(_)) => Err(unknown(exports, id)),
+        Err(error @ ReplayError::Range { .. }) => Err(Failure::bad_request(error.to_string())),
+        Err(error @ (ReplayError::Export(_) | ReplayError::Outbox(_))) => {
+            Err(Failure::unavailable(error.to_string()))
+        }
     }
 }
 
-fn read_replay(body: &[u8]) -> Result<Replay, Failure> {
+impl From<DestinationStatus> for Status {
+    fn from(status: DestinationStatus) -> Self {
+        Self {
+            state: status.state,
+            accepted: status.accepted,
+            delivered: status.delivered,
+            pending: status.pending,
+            dead: status.dead,
+            lag_seconds: status.lag_seconds,
+            last_error: status.last_error,
+        }
+    }
+}
+
+impl From<ReplayReport> for Replayed {
+    fn from(report: ReplayReport) -> Self {
+        let rejected = report.rejected.into_iter();
+        Self {
+            delivered: report.delivered,
+            resolved: report.resolved,
+            rejected: rejected.map(|one| Rejected { seq: one.seq, reason: one.reason }).collect(),
+            stopped: report.stopped,
+            last_seq: report.last_seq,
+        }
+    }
+}
+
+fn read_replay(body: &[u8]) -> Result<Selection, Failure> {
     const HINT: &str = "send {\"dead\": true}, or {\"from\": SEQ, \"to\": SEQ}";
     let value = serde_json::from_slice(body)
         .map_err(|error| Failure::bad_request(format!("the body is not JSON ({error}): {HINT}")))?;
@@ -78,9 +151,9 @@ fn read_replay(body: &[u8]) -> Result<Replay, Failure> {
         Failure::bad_request(format!("{}; {HINT}", texts.join("; ")))
     })?;
     match body {
-        ReplayBody { from: None, to: None, dead: true } => Ok(Replay::Dead),
+        ReplayBody { from: None, to: None, dead: true } => Ok(Selection::Dead),
         ReplayBody { from: Some(from), to: Some(to), dead: false } if from >= 1 && from <= to => {
-            Ok(Replay::Range { from, to })
+            Ok(Selection::Range { from, to })
         }
         ReplayBody { from: Some(_), to: Some(_), dead: false } => {
             Err(Failure::bad_request("`from` is 1 or more, and not above `to`"))
