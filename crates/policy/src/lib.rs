@@ -1,32 +1,23 @@
-//! Policy as data and judge.
+//! Policy as data and judge: the policy document, the compiled [`Revision`], and the pure functions that
+//! judge a request's texts and a model's answer, whole or streamed. Deliberately absent: async, files,
+//! sockets, the clock, randomness, and any knowledge of an API's message format.
 
-use serde::{Deserialize, Serialize};
+pub mod document;
+pub mod entities;
+pub mod input;
+pub mod masker;
+pub mod output;
+pub mod problems;
+mod matching;
+mod revision;
+mod validate;
+mod verdict;
 
-/// What a policy says of a request or an answer, from mild to severe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// Passes, perhaps with redactions.
-    Allow,
-    /// Passes with the offending text taken out.
-    Rewrite,
-    /// The answer is replaced by a short compliant summary.
-    Summary,
-    /// Waits for a person.
-    Escalate,
-    /// Does not pass.
-    Refuse,
-}
-
-impl Decision {
-    /// The wire name, as in `x-policy-decision`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Rewrite => "rewrite",
-            Self::Summary => "summary",
-            Self::Escalate => "escalate",
-            Self::Refuse => "refuse",
-        }
-    }
-}
+pub use document::{Category, PolicyDocument};
+pub use entities::EntityType;
+pub use input::{Edit, InputVerdict, Role, Text, TextEdits, apply_edits, evaluate_input};
+pub use masker::Masker;
+pub use output::{Flow, OutputFindings, OutputMode, OutputScan, scan_text};
+pub use problems::{Problem, read_all};
+pub use revision::Revision;
+pub use verdict::{Decision, ReasonCode, Redactions, Stage, Verdict, conclude};

@@ -1,0 +1,144 @@
+//! Judging a request: the texts of its messages, the verdict, and the edits that a redaction or rewrite makes.
+//! Which strings of a request are texts, and putting edited ones back, is the caller's business.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::document::Category;
+use crate::masker::Masker;
+use crate::matching::{Before, Normal, terms::Part};
+use crate::revision::Revision;
+use crate::verdict::{Decision, ReasonCode, Redactions};
+
+/// Who a message is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The application's instructions.
+    System,
+    /// The same, by their newer name.
+    Developer,
+    /// The end user.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool or function.
+    Tool,
+    /// Any other.
+    Other,
+}
+
+/// One judged text of a request.
+#[derive(Clone, Debug)]
+pub struct Text<'a> {
+    /// Index of the message it belongs to.
+    pub message: usize,
+    /// Who that message is from.
+    pub role: Role,
+    /// Whether it is the message's content (its text parts joined), rather than a name or an argument.
+    pub is_content: bool,
+    /// The text itself.
+    pub text: Cow<'a, str>,
+}
+
+/// What is to be changed in one text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextEdits {
+    /// Index of the text in the judged list.
+    pub text: usize,
+    /// In order, not overlapping.
+    pub edits: Vec<Edit>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// Bytes of the original text, on character boundaries.
+    pub range: Range<usize>,
+    /// What stands there instead; empty to cut.
+    pub with: String,
+}
+
+/// What a policy says of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputVerdict {
+    /// What is to be done.
+    pub decision: Decision,
+    /// Why.
+    pub reason_code: ReasonCode,
+    /// Whether the policy has an allowlist and the last user message has nothing of it.
+    pub allowlist_missed: bool,
+    /// Denylist terms found, in the policy's spelling and order, each once.
+    pub denylist_hits: Vec<Arc<str>>,
+    /// Allowlist terms found, likewise.
+    pub allowlist_hits: Vec<Arc<str>>,
+    /// Listed categories that fired.
+    pub triggered_categories: Vec<Category>,
+    /// Entities found in judged texts, by type.
+    pub redactions: Redactions,
+    /// The texts to change: redactions under any decision, cuts under `rewrite`. Texts without are absent.
+    pub edits: Vec<TextEdits>,
+    /// Whether [`Revision::rewrite_instruction`] is to go last, as a system message.
+    pub add_instruction: bool,
+}
+
+/// Judges a request by its texts. A user message without text must still be listed, with an empty one, or the
+/// allowlist would look at the user message before it.
+pub fn evaluate_input(revision: &Revision, texts: &[Text<'_>], masker: &mut Masker) -> InputVerdict {
+    let _ = &masker;
+    let mut scratch = Normal::default();
+    let mut found = Vec::new();
+    let mut hits = Vec::new();
+    for text in texts {
+        if matches!(text.role, Role::System | Role::Developer) && !revision.scan_system() {
+            continue;
+        }
+        found.clear();
+        let part = Part { text: &text.text, before: Before::START, more: false };
+        revision.denylist.find(part, &mut scratch, &mut found);
+        hits.extend(found.iter().map(|found| found.group));
+    }
+    let denylist_hits = revision.denylist.spellings_of(hits);
+    let mut allowlist_hits = Vec::new();
+    let last_user = texts.iter().filter(|text| text.role == Role::User).map(|text| text.message).max();
+    for text in texts {
+        if Some(text.message) == last_user && text.role == Role::User && text.is_content {
+            found.clear();
+            let part = Part { text: &text.text, before: Before::START, more: false };
+            revision.allowlist.find(part, &mut scratch, &mut found);
+            allowlist_hits.extend(found.iter().map(|found| found.group));
+        }
+    }
+    let allowlist_hits = revision.allowlist.spellings_of(allowlist_hits);
+    let allowlist_missed = !revision.allowlist.is_empty() && allowlist_hits.is_empty();
+    let decision = match (denylist_hits.is_empty(), allowlist_missed) {
+        (false, _) => revision.violation_decision(),
+        (true, true) => revision.miss_decision(),
+        (true, false) => Decision::Allow,
+    };
+    InputVerdict {
+        decision,
+        reason_code: ReasonCode::of(decision, false),
+        allowlist_missed,
+        denylist_hits,
+        allowlist_hits,
+        triggered_categories: Vec::new(),
+        redactions: Redactions::new(),
+        edits: Vec::new(),
+        add_instruction: decision == Decision::Rewrite,
+    }
+}
+
+/// A text with its edits applied. Ranges that do not fit the text are left out.
+pub fn apply_edits(text: &str, edits: &[Edit]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    for edit in edits {
+        let Some(kept) = text.get(at..edit.range.start) else { continue };
+        out.push_str(kept);
+        out.push_str(&edit.with);
+        at = edit.range.end;
+    }
+    out.push_str(text.get(at..).unwrap_or_default());
+    out
+}

@@ -1,0 +1,133 @@
+//! A policy document made ready to judge: compiled once, immutable, shared by every call. The judging itself
+//! is in `input` and `output`.
+
+use std::sync::Arc;
+
+use crate::document::{PolicyDocument, ResponseMode};
+use crate::matching::terms::Terms;
+use crate::problems::Problem;
+use crate::validate;
+use crate::verdict::Decision;
+
+/// What a refused caller reads where the policy gives no `refusal_replacement.message`.
+const REFUSAL_MESSAGE: &str =
+    "This request cannot be answered because it goes against the usage policy of this service.";
+
+/// What a rewritten request tells the model. It names no term: the model must not learn, or repeat, what was
+/// taken out.
+const REWRITE_INSTRUCTION: &str = "Parts of this conversation were removed or changed under the usage policy of \
+     this service. Answer helpfully within that policy: do not guess, restore or discuss what was removed, and \
+     if nothing is left to answer, say briefly what you can help with instead.";
+
+/// One revision of a policy, ready to judge.
+#[derive(Debug)]
+pub struct Revision {
+    document: PolicyDocument,
+    number: u64,
+    digest: [u8; 32],
+    pub(crate) denylist: Terms,
+    pub(crate) allowlist: Terms,
+}
+
+impl Revision {
+    /// Compiles a document.
+    ///
+    /// # Errors
+    /// All problems of meaning, as [`PolicyDocument::parse`] would report them. Unsupported settings are not
+    /// refused here: ask [`PolicyDocument::unsupported`] first.
+    pub fn compile(document: PolicyDocument, number: u64) -> Result<Self, Vec<Problem>> {
+        let problems = validate::check(&document);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            digest: document.digest(),
+            denylist: Terms::new(document.rules.denylist.iter().map(String::as_str)),
+            allowlist: Terms::new(document.rules.allowlist.iter().map(String::as_str)),
+            document,
+            number,
+        })
+    }
+
+    /// The policy's name.
+    pub fn policy_id(&self) -> &str {
+        &self.document.policy_id
+    }
+
+    /// The revision's number within its policy, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// SHA-256 of the canonical document.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The document it was compiled from.
+    pub fn document(&self) -> &PolicyDocument {
+        &self.document
+    }
+
+    /// The label for events, if the policy has one.
+    pub fn data_classification(&self) -> Option<&str> {
+        self.document.org_controls.data_classification.as_deref()
+    }
+
+    /// The text of a refusal or an escalation.
+    pub fn refusal_message(&self) -> &str {
+        match self.document.refusal_replacement.message.as_deref() {
+            Some(message) if !message.trim().is_empty() => message,
+            _ => REFUSAL_MESSAGE,
+        }
+    }
+
+    /// The form a refusal takes on the wire.
+    pub fn response_mode(&self) -> ResponseMode {
+        self.document.rules.response_mode
+    }
+
+    /// Whether system and developer messages are judged too.
+    pub fn scan_system(&self) -> bool {
+        self.document.rules.scan_system
+    }
+
+    /// What a denylist hit comes to, in messages and answers alike.
+    pub fn violation_decision(&self) -> Decision {
+        validate::violation_decision(&self.document)
+    }
+
+    /// What an allowlist miss comes to.
+    pub fn miss_decision(&self) -> Decision {
+        validate::after_replacement(&self.document, Decision::Refuse)
+    }
+
+    /// The system message that goes last into a rewritten request. It names no denied term.
+    pub fn rewrite_instruction(&self) -> &str {
+        REWRITE_INSTRUCTION
+    }
+
+    /// Whether personal data and secrets are replaced.
+    pub fn redacts(&self) -> bool {
+        self.document.rules.redact
+    }
+
+    /// Whether anything is looked for in answers; if not, they can pass unread.
+    pub fn has_output_rules(&self) -> bool {
+        self.redacts() || !self.denylist.is_empty() || !self.document.rules.flagged_categories.is_empty()
+    }
+
+    /// Two lists of hits as one, in the policy's order.
+    pub(crate) fn denylist_union(&self, left: &[Arc<str>], right: &[Arc<str>]) -> Vec<Arc<str>> {
+        match (left, right) {
+            ([], one) | (one, []) => one.to_vec(),
+            _ => self
+                .denylist
+                .spellings()
+                .iter()
+                .filter(|term| left.contains(term) || right.contains(term))
+                .cloned()
+                .collect(),
+        }
+    }
+}

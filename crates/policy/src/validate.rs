@@ -1,0 +1,227 @@
+//! What makes a policy document invalid, and which of its settings this version does not honour. Shape
+//! (types, unknown fields) has been checked before, by `problems`.
+
+use std::collections::BTreeSet;
+
+use crate::document::{PolicyDocument, ResponsePattern, Rollout};
+use crate::matching::normalise;
+use crate::matching::terms::TERM_CHARS_MAX;
+use crate::problems::Problem;
+use crate::verdict::{Decision, ReasonCode};
+
+/// Characters in a policy id. It stands in response headers, metrics labels and URLs.
+const POLICY_ID_CHARS_MAX: usize = 128;
+
+/// Characters in a data classification. It becomes a tag at destinations, which cut tags at 200.
+const DATA_CLASSIFICATION_CHARS_MAX: usize = 128;
+
+/// All problems of meaning.
+pub(crate) fn check(document: &PolicyDocument) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    check_policy_id(&document.policy_id, &mut problems);
+    let rules = &document.rules;
+    check_terms("rules.allowlist", &rules.allowlist, &mut problems);
+    check_terms("rules.denylist", &rules.denylist, &mut problems);
+    check_reason_codes(document, &mut problems);
+    check_overrides(document, &mut problems);
+    check_org_controls(document, &mut problems);
+    check_rollout("rollout", &document.rollout, &mut problems);
+    if let Some(path) = &document.refusal_replacement.escalation_path {
+        let url = path.starts_with("https://") || path.starts_with("http://");
+        let address = path.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.'));
+        if !url && !address {
+            let message = "must be an e-mail address or an http(s) URL";
+            problems.push(Problem::new("refusal_replacement.escalation_path", message));
+        }
+    }
+    problems
+}
+
+/// Settings that are on and not honoured.
+pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |path: &str, message: &str| problems.push(Problem::new(path, message));
+    let rules = &document.rules;
+    if !rules.flagged_categories.is_empty() {
+        add("rules.flagged_categories", "moderation categories are not supported by this version: leave the list empty");
+    }
+    if !rules.overrides.is_empty() {
+        add("rules.overrides", "overrides are not supported by this version: leave the list empty");
+    }
+    let fires = fires_pattern(document);
+    let replaces = replaces_refusal(document);
+    let patterns = [
+        ("rules.response_pattern", rules.response_pattern, fires),
+        ("refusal_replacement.mode", document.refusal_replacement.mode, replaces),
+    ];
+    for (path, pattern, reachable) in patterns {
+        let name = pattern.decision().as_str();
+        if reachable && matches!(pattern, ResponsePattern::Summary | ResponsePattern::Escalate) {
+            add(path, &format!("`{name}` is not supported by this version: use `rewrite` or `refuse`"));
+        }
+    }
+    let org = &document.org_controls;
+    let quotas = [("org_controls.user_quota", org.user_quota), ("org_controls.project_quota", org.project_quota)];
+    for (path, quota) in quotas {
+        if org.user_quotas != Some(false) && quota.is_some_and(|quota| quota.limits()) {
+            let message = "quotas are not supported by this version: set the limits to 0, or `user_quotas: false`";
+            add(path, message);
+        }
+    }
+    let shares = [("rollout.shadow.enabled", &document.rollout.shadow), ("rollout.canary.enabled", &document.rollout.canary)];
+    for (path, share) in shares {
+        if share.enabled {
+            add(path, "rollouts are not supported by this version: set it to false");
+        }
+    }
+    problems
+}
+
+/// Decisions that the policy can come to.
+pub(crate) fn reachable(document: &PolicyDocument) -> BTreeSet<Decision> {
+    let mut decisions = BTreeSet::from([Decision::Allow]);
+    if fires_pattern(document) {
+        decisions.insert(violation_decision(document));
+    }
+    if !document.rules.allowlist.is_empty() {
+        decisions.insert(after_replacement(document, Decision::Refuse));
+    }
+    decisions
+}
+
+/// What a denylist hit or a flagged category comes to.
+pub(crate) fn violation_decision(document: &PolicyDocument) -> Decision {
+    after_replacement(document, document.rules.response_pattern.decision())
+}
+
+/// A refusal becomes what replaces it; any other decision stays.
+pub(crate) fn after_replacement(document: &PolicyDocument, decision: Decision) -> Decision {
+    if decision == Decision::Refuse && document.rules.rewrite_instead_of_refuse {
+        document.refusal_replacement.mode.decision()
+    } else {
+        decision
+    }
+}
+
+fn fires_pattern(document: &PolicyDocument) -> bool {
+    !document.rules.denylist.is_empty() || !document.rules.flagged_categories.is_empty()
+}
+
+fn replaces_refusal(document: &PolicyDocument) -> bool {
+    let rules = &document.rules;
+    let refuses = fires_pattern(document) && rules.response_pattern == ResponsePattern::Refuse;
+    rules.rewrite_instead_of_refuse && (refuses || !rules.allowlist.is_empty())
+}
+
+fn check_policy_id(id: &str, problems: &mut Vec<Problem>) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/');
+    if id.is_empty() {
+        problems.push(Problem::new("policy_id", "is empty: give the policy a name"));
+    } else if !id.chars().all(allowed) || id.chars().count() > POLICY_ID_CHARS_MAX {
+        let message = format!("use letters, digits and `-_.:/` only, at most {POLICY_ID_CHARS_MAX}");
+        problems.push(Problem::new("policy_id", message));
+    }
+}
+
+fn check_terms(path: &str, terms: &[String], problems: &mut Vec<Problem>) {
+    for (index, term) in terms.iter().enumerate() {
+        let chars = normalise(term).chars().count();
+        if chars == 0 {
+            let message = if term.is_empty() {
+                "is empty: it would match nothing; remove it"
+            } else {
+                "has only white space, marks or invisible characters: it would match nothing; remove it"
+            };
+            problems.push(Problem::new(format!("{path}[{index}]"), message));
+        } else if chars > TERM_CHARS_MAX {
+            let message = format!("is longer than {TERM_CHARS_MAX} characters: shorten it");
+            problems.push(Problem::new(format!("{path}[{index}]"), message));
+        }
+    }
+}
+
+fn check_reason_codes(document: &PolicyDocument, problems: &mut Vec<Problem>) {
+    let Some(listed) = &document.rules.reason_codes else { return };
+    let mut codes: Vec<ReasonCode> =
+        reachable(document).into_iter().map(|decision| ReasonCode::of(decision, false)).collect();
+    if document.rules.redact {
+        codes.push(ReasonCode::Redact);
+    }
+    for code in codes {
+        if !listed.contains(&code) {
+            let message = format!("`{}` can be reached and is not listed: add it, or leave the list out", code.as_str());
+            problems.push(Problem::new("rules.reason_codes", message));
+        }
+    }
+}
+
+fn check_overrides(document: &PolicyDocument, problems: &mut Vec<Problem>) {
+    for (index, rule) in document.rules.overrides.iter().enumerate() {
+        let path = format!("rules.overrides[{index}]");
+        let named = [rule.term.is_some(), rule.category.is_some(), rule.entity.is_some(), rule.target.is_some()];
+        if named.into_iter().filter(|named| *named).count() != 1 {
+            let message = "name exactly one of `term`, `category`, `entity` and `target`";
+            problems.push(Problem::new(path.clone(), message));
+        }
+        if rule.action.is_none() && rule.reason_code.is_none() && rule.rollout.is_none() {
+            let message = "changes nothing: add `action`, `reason_code` or `rollout`";
+            problems.push(Problem::new(path.clone(), message));
+        }
+        if let Some(term) = &rule.term {
+            let form = normalise(term);
+            if !document.rules.denylist.iter().any(|denied| normalise(denied) == form) {
+                problems.push(Problem::new(format!("{path}.term"), "is not a term of `rules.denylist`: add it there"));
+            }
+        }
+        if rule.target.as_ref().is_some_and(String::is_empty) {
+            problems.push(Problem::new(format!("{path}.target"), "is empty: name a target"));
+        }
+        if rule.reason_code.as_ref().is_some_and(String::is_empty) {
+            problems.push(Problem::new(format!("{path}.reason_code"), "is empty: name a code"));
+        }
+        if let Some(rollout) = &rule.rollout {
+            check_rollout(&format!("{path}.rollout"), rollout, problems);
+        }
+    }
+}
+
+fn check_org_controls(document: &PolicyDocument, problems: &mut Vec<Problem>) {
+    let org = &document.org_controls;
+    if !org.audit_logs {
+        let message = "every decision is recorded, there is no mode without: set it to true or leave it out";
+        problems.push(Problem::new("org_controls.audit_logs", message));
+    }
+    if !org.project_keys {
+        let message = "every request needs a project key, there is no mode without: set it to true or leave it out";
+        problems.push(Problem::new("org_controls.project_keys", message));
+    }
+    if let Some(label) = &org.data_classification
+        && (label.trim().is_empty() || label.chars().count() > DATA_CLASSIFICATION_CHARS_MAX)
+    {
+        let message = format!("use 1 to {DATA_CLASSIFICATION_CHARS_MAX} characters, or leave it out");
+        problems.push(Problem::new("org_controls.data_classification", message));
+    }
+}
+
+fn check_rollout(path: &str, rollout: &Rollout, problems: &mut Vec<Problem>) {
+    if rollout.shadow.enabled && rollout.canary.enabled {
+        problems.push(Problem::new(path, "shadow and canary are both enabled: switch one off"));
+    }
+    for (name, share) in [("shadow", &rollout.shadow), ("canary", &rollout.canary)] {
+        if !(0.0..=100.0).contains(&share.sample_percent) {
+            problems.push(Problem::new(format!("{path}.{name}.sample_percent"), "must be from 0 to 100"));
+        }
+        for (index, target) in share.targets.iter().enumerate() {
+            if target.is_empty() {
+                let path = format!("{path}.{name}.targets[{index}]");
+                problems.push(Problem::new(path, "is empty: name a target or remove it"));
+            }
+        }
+    }
+    if !(0.0..=1.0).contains(&rollout.rollback_threshold) {
+        problems.push(Problem::new(format!("{path}.rollback_threshold"), "must be a share from 0 to 1"));
+    }
+    if rollout.rollback_window_minutes == 0 {
+        problems.push(Problem::new(format!("{path}.rollback_window_minutes"), "must be more than 0"));
+    }
+}
