@@ -140,9 +140,19 @@ impl LimitsConfig {
                 seconds(default.write_stall),
                 SECONDS_CAP,
             )),
-            connections_max: number("connections_max", self.connections_max, default.connections_max, 1 << 20),
+            connections_max: number(
+                "connections_max",
+                self.connections_max,
+                default.connections_max,
+                1 << 20,
+            ),
             requests_max: number("requests_max", self.requests_max, default.requests_max, 1 << 20),
-            answer_bytes_max: number("answer_bytes_max", self.answer_bytes_max, default.answer_bytes_max, bytes_cap),
+            answer_bytes_max: number(
+                "answer_bytes_max",
+                self.answer_bytes_max,
+                default.answer_bytes_max,
+                bytes_cap,
+            ),
             stream_event_bytes_max: number(
                 "stream_event_bytes_max",
                 self.stream_event_bytes_max,

@@ -215,8 +215,7 @@ impl Parser<'_> {
                 self.at = self.bytes.len();
                 return Err(self.error("unterminated string"));
             };
-            if let Some(control) =
-                rest.get(..found).unwrap_or_default().iter().position(|byte| *byte < 0x20)
+            if let Some(control) = rest.get(..found).unwrap_or_default().iter().position(|byte| *byte < 0x20)
             {
                 self.at += control;
                 return Err(self.error("raw control character in a string"));
@@ -294,7 +293,12 @@ fn widen(value: u32) -> usize {
 
 impl<'a> Value<'a> {
     fn node(self) -> Node {
-        self.tape.nodes.get(self.index).copied().unwrap_or(Node { kind: Kind::Null, start: 0, end: 0, next: 1 })
+        self.tape.nodes.get(self.index).copied().unwrap_or(Node {
+            kind: Kind::Null,
+            start: 0,
+            end: 0,
+            next: 1,
+        })
     }
 
     /// What it is.
@@ -490,7 +494,10 @@ mod tests {
         match value.kind() {
             Kind::Array => value.items().map(rebuild).collect(),
             Kind::Object => serde_json::Value::Object(
-                value.members().map(|(key, value)| (key.as_str().unwrap().into_owned(), rebuild(value))).collect(),
+                value
+                    .members()
+                    .map(|(key, value)| (key.as_str().unwrap().into_owned(), rebuild(value)))
+                    .collect(),
             ),
             Kind::PlainString | Kind::EscapedString => value.as_str().unwrap().into_owned().into(),
             _ => serde_json::from_str(value.raw()).unwrap(),
@@ -517,9 +524,40 @@ mod tests {
     #[test]
     fn grammar_agrees_with_serde() {
         for text in [
-            "", " ", "{}", "[]", "[1,]", "[,1]", "{,}", r#"{"a":1,}"#, r#"{"a" : [ 1 , -2.5e+3 ] }"#, "01", "-", "1.", "1e",
-            ".5", "nul", "null x", "\"a", "\"\\x\"", "\"\\u12\"", "\"\\ud83d\\ude00\"", "\"\\ud83d\"", "[[[]],{}]", "{\"a\"}",
-            "{1:2}", "[1 2]", "\"\t\"", "true", "[true,false,null]", "{\"a\":{\"b\":[{}]}}", "]", "[}", "{]", "\u{feff}1", "1e999",
+            "",
+            " ",
+            "{}",
+            "[]",
+            "[1,]",
+            "[,1]",
+            "{,}",
+            r#"{"a":1,}"#,
+            r#"{"a" : [ 1 , -2.5e+3 ] }"#,
+            "01",
+            "-",
+            "1.",
+            "1e",
+            ".5",
+            "nul",
+            "null x",
+            "\"a",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\ud83d\\ude00\"",
+            "\"\\ud83d\"",
+            "[[[]],{}]",
+            "{\"a\"}",
+            "{1:2}",
+            "[1 2]",
+            "\"\t\"",
+            "true",
+            "[true,false,null]",
+            "{\"a\":{\"b\":[{}]}}",
+            "]",
+            "[}",
+            "{]",
+            "\u{feff}1",
+            "1e999",
         ] {
             agrees(text);
         }
@@ -549,9 +587,8 @@ mod tests {
 
     #[test]
     fn duplicate_keys_are_found_however_written() {
-        let find = |text: &str| {
-            Tape::parse(text).unwrap().root(text).duplicate_key().map(|key| key.into_owned())
-        };
+        let find =
+            |text: &str| Tape::parse(text).unwrap().root(text).duplicate_key().map(|key| key.into_owned());
         assert_eq!(find(r#"{"a":1,"b":{"a":1},"c":[{"a":1},{"a":2}]}"#), None);
         assert_eq!(find(r#"{"a":[{"b":1,"\u0062":2}]}"#), Some("b".to_owned()));
         let many: String = (0..100).map(|n| format!(r#""k{n}":0,"#)).collect();

@@ -141,7 +141,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn decode(chunks: &[&[u8]]) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+    /// An event's name and data.
+    type Read = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+    fn decode(chunks: &[&[u8]]) -> Vec<Read> {
         let mut decoder = Decoder::new(1 << 20);
         let mut frames = Vec::new();
         for chunk in chunks {
@@ -159,7 +162,7 @@ mod tests {
 
     #[test]
     fn frames_of_every_line_end() {
-        let expected: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = vec![
+        let expected: Vec<Read> = vec![
             (None, Some(b"{\"a\":1}".to_vec())),
             (None, Some(b"x".to_vec())),
             (Some(b"e".to_vec()), Some("é\n2".as_bytes().to_vec())),

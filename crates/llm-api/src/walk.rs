@@ -87,9 +87,19 @@ impl<'a> Walk<'a> {
     /// [`UnreadableText`] at the first string that does not decode.
     pub fn choice(&mut self, owner: usize, choice: Value<'a>, path: &str) -> Result<(), UnreadableText> {
         for (key, value) in choice.members().filter(|(key, _)| !key.key_is("logprobs")) {
-            self.member(owner, false, key, value, &|| format!("{path}.{}", key.as_str().unwrap_or_default()))?;
+            self.member(owner, false, key, value, &|| {
+                format!("{path}.{}", key.as_str().unwrap_or_default())
+            })?;
         }
         Ok(())
+    }
+
+    /// The same for any value: a withheld part of a stream, or an upstream's error.
+    ///
+    /// # Errors
+    /// [`UnreadableText`] at the first string that does not decode.
+    pub fn any(&mut self, owner: usize, value: Value<'a>, path: &str) -> Result<(), UnreadableText> {
+        self.value(owner, false, value, &|| path.to_owned())
     }
 
     fn member(
@@ -279,7 +289,11 @@ pub struct Edit<'w, 'a> {
 impl Edit<'_, '_> {
     /// Replaces byte ranges of a unit's text. `edits` are sorted and do not overlap; a range over several parts
     /// puts its replacement into the first and cuts the rest.
-    pub fn replace<'e>(&mut self, unit: usize, edits: impl Iterator<Item = (Range<usize>, &'e str)> + Clone) {
+    pub fn replace<'e>(
+        &mut self,
+        unit: usize,
+        edits: &(impl Iterator<Item = (Range<usize>, &'e str)> + Clone),
+    ) {
         let Some(unit) = self.walk.units.get(unit) else { return };
         let mut piece_start = 0;
         for piece in &unit.pieces {
@@ -317,7 +331,7 @@ impl Edit<'_, '_> {
     /// Replaces a unit's whole text.
     pub fn replace_all(&mut self, unit: usize, text: &str) {
         let length = self.walk.units.get(unit).map_or(0, |unit| unit.text.len());
-        self.replace(unit, std::iter::once((0..length, text)));
+        self.replace(unit, &std::iter::once((0..length, text)));
     }
 
     /// The replacements, as JSON tokens of the document that was walked.
@@ -351,8 +365,9 @@ mod tests {
         walk.message(0, tape.root(message), "messages[0]").unwrap();
         let mut edit = walk.edit();
         for (index, unit) in walk.units().iter().enumerate() {
-            let ranges: Vec<_> = unit.text.match_indices(from).map(|(at, _)| (at..at + from.len(), to)).collect();
-            edit.replace(index, ranges.iter().cloned());
+            let ranges: Vec<_> =
+                unit.text.match_indices(from).map(|(at, _)| (at..at + from.len(), to)).collect();
+            edit.replace(index, &ranges.iter().cloned());
         }
         String::from_utf8(edit.finish().apply(message.as_bytes())).unwrap()
     }
@@ -362,9 +377,10 @@ mod tests {
         let message = r#"{"role":"user","name":"Bob","content":[{"type":"text","text":"cred"},{"type":"text","text":"ential"},
             {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"low"}},
             {"type":"vendor_part","note":"seen"},{"type":"file","file":{"file_data":"data:application/pdf;base64,QUJD","filename":"x.pdf"}}],"tool_call_id":"call_1"}"#;
-        let expected: Vec<(bool, String)> = [(false, "Bob"), (true, "credential"), (true, "seen"), (true, "x.pdf")]
-            .map(|(content, text)| (content, text.to_owned()))
-            .into();
+        let expected: Vec<(bool, String)> =
+            [(false, "Bob"), (true, "credential"), (true, "seen"), (true, "x.pdf")]
+                .map(|(content, text)| (content, text.to_owned()))
+                .into();
         assert_eq!(texts(message), expected);
     }
 
@@ -391,10 +407,17 @@ mod tests {
             r#"{"content":[{"text":"a [X]","k":1},{"text":" b"}]}"#
         );
         assert_eq!(
-            changed(r#"{"f":{"arguments":"{\"a\": \"say bad \\\"now\\\"\", \"n\": 12}"}}"#, "bad", "\"good\""),
+            changed(
+                r#"{"f":{"arguments":"{\"a\": \"say bad \\\"now\\\"\", \"n\": 12}"}}"#,
+                "bad",
+                "\"good\""
+            ),
             r#"{"f":{"arguments":"{\"a\": \"say \\\"good\\\" \\\"now\\\"\", \"n\": 12}"}}"#
         );
-        assert_eq!(changed(r#"{"f":{"arguments":"{\"n\":41}"}}"#, "41", "[N]"), r#"{"f":{"arguments":"{\"n\":\"[N]\"}"}}"#);
+        assert_eq!(
+            changed(r#"{"f":{"arguments":"{\"n\":41}"}}"#, "41", "[N]"),
+            r#"{"f":{"arguments":"{\"n\":\"[N]\"}"}}"#
+        );
         assert_eq!(changed(r#"{"content":"x"}"#, "y", "z"), r#"{"content":"x"}"#);
     }
 

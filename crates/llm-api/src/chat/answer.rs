@@ -32,8 +32,13 @@ impl TokenUsage {
             return None;
         }
         let count = |name| usage.get(name).and_then(Value::as_u64);
-        let (prompt, completion) = (count("prompt_tokens").unwrap_or(0), count("completion_tokens").unwrap_or(0));
-        Some(Self { prompt, completion, total: count("total_tokens").unwrap_or(prompt.saturating_add(completion)) })
+        let (prompt, completion) =
+            (count("prompt_tokens").unwrap_or(0), count("completion_tokens").unwrap_or(0));
+        Some(Self {
+            prompt,
+            completion,
+            total: count("total_tokens").unwrap_or(prompt.saturating_add(completion)),
+        })
     }
 
     /// Both together.
@@ -69,14 +74,13 @@ impl Answer {
     pub fn parse(body: Bytes) -> Result<Self, AnswerError> {
         let shape = |message: &str| AnswerError::Shape(message.to_owned());
         let text = std::str::from_utf8(&body).map_err(|_| shape("it is not UTF-8"))?;
-        let tape = Tape::parse(text).map_err(|error| AnswerError::Shape(format!("it is not JSON: {error}")))?;
+        let tape =
+            Tape::parse(text).map_err(|error| AnswerError::Shape(format!("it is not JSON: {error}")))?;
         let root = tape.root(text);
         if root.get("choices").is_none_or(|choices| choices.kind() != Kind::Array) {
             return Err(shape("it has no array `choices`"));
         }
-        if root.duplicate_member().is_some()
-            || root.get("choices").and_then(Value::duplicate_key).is_some()
-        {
+        if root.duplicate_member().is_some() || root.get("choices").and_then(Value::duplicate_key).is_some() {
             return Err(shape("a field is there twice"));
         }
         Ok(Self { body, tape })
@@ -186,7 +190,13 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_judge() {
-        for body in ["", "[]", "{}", r#"{"choices":{}}"#, r#"{"choices":[{"message":{"content":"a","content":"b"}}]}"#] {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"choices":{}}"#,
+            r#"{"choices":[{"message":{"content":"a","content":"b"}}]}"#,
+        ] {
             assert!(answer(body).is_err(), "{body}");
         }
         assert!(answer(r#"{"choices":[{"message":{"content":"\ud800"}}]}"#).unwrap().texts().is_err());

@@ -72,7 +72,8 @@ impl<'a> Chunk<'a> {
     /// # Errors
     /// [`AnswerError`] where it is no JSON object.
     pub fn parse(text: &'a str) -> Result<Self, AnswerError> {
-        let tape = Tape::parse(text).map_err(|error| AnswerError::Shape(format!("an event is not JSON: {error}")))?;
+        let tape = Tape::parse(text)
+            .map_err(|error| AnswerError::Shape(format!("an event is not JSON: {error}")))?;
         if tape.root(text).kind() != Kind::Object {
             return Err(AnswerError::Shape("an event is not a JSON object".to_owned()));
         }
@@ -240,8 +241,14 @@ mod tests {
         let choices = chunk.choices().unwrap();
         let choice = choices.first().unwrap();
         assert_eq!((choice.index, choice.has_more, choice.finish.is_some()), (1, true, false));
-        assert_eq!(choice.texts.first().map(|t| (t.field.as_ref(), t.text.as_ref())), Some(("content", "a\nb")));
-        assert_eq!(choice.withheld.first().map(|w| (w.field.as_ref(), w.json)), Some(("tool_calls", r#"[{"index":0}]"#)));
+        assert_eq!(
+            choice.texts.first().map(|t| (t.field.as_ref(), t.text.as_ref())),
+            Some(("content", "a\nb"))
+        );
+        assert_eq!(
+            choice.withheld.first().map(|w| (w.field.as_ref(), w.json)),
+            Some(("tool_calls", r#"[{"index":0}]"#))
+        );
         assert_eq!(choice.extras.first().map(|e| e.json), Some(r#"{"s":"x"}"#));
         assert!(choice.logprobs.is_some());
         assert!(!chunk.is_usage_only());
@@ -249,7 +256,8 @@ mod tests {
 
     #[test]
     fn knows_the_usage_frame() {
-        let chunk = Chunk::parse(r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#).unwrap();
+        let chunk =
+            Chunk::parse(r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#).unwrap();
         assert!(chunk.is_usage_only());
         assert_eq!(chunk.usage().unwrap().total, 3);
     }

@@ -22,7 +22,13 @@ impl Envelope {
     }
 
     /// A frame's data: one choice with `delta` (a JSON object), and `policy` where it is given.
-    pub fn frame(&self, index: u64, delta: &str, finish_reason: Option<&str>, policy: Option<&[u8]>) -> Vec<u8> {
+    pub fn frame(
+        &self,
+        index: u64,
+        delta: &str,
+        finish_reason: Option<&str>,
+        policy: Option<&[u8]>,
+    ) -> Vec<u8> {
         let finish = finish_reason.map_or_else(|| "null".to_owned(), |reason| format!("\"{reason}\""));
         let choices =
             format!(r#"[{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{finish}}}]"#);

@@ -96,7 +96,10 @@ impl ChatRequest {
             None => String::new(),
         };
         if model.is_empty() {
-            return Err(wrong(Some("model"), "`model` is missing; name the model, as listed by GET /v1/models"));
+            return Err(wrong(
+                Some("model"),
+                "`model` is missing; name the model, as listed by GET /v1/models",
+            ));
         }
         let stream = flag(root, "stream")?;
         let include_usage = match root.get("stream_options") {
@@ -129,10 +132,8 @@ impl ChatRequest {
         let mut walk = Walk::default();
         let messages = self.root().get("messages");
         for (index, message) in messages.into_iter().flat_map(Value::items).enumerate() {
-            walk.message(index, message, &format!("messages[{index}]")).map_err(|error| RequestError {
-                message: error.to_string(),
-                param: Some(error.path.clone()),
-            })?;
+            walk.message(index, message, &format!("messages[{index}]"))
+                .map_err(|error| RequestError { message: error.to_string(), param: Some(error.path) })?;
         }
         Ok(walk)
     }
@@ -170,7 +171,16 @@ impl ChatRequest {
             root,
             texts,
             false,
-            &["stream", "stream_options", "n", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"],
+            &[
+                "stream",
+                "stream_options",
+                "n",
+                "tools",
+                "tool_choice",
+                "parallel_tool_calls",
+                "functions",
+                "function_call",
+            ],
         )
     }
 
@@ -234,7 +244,10 @@ fn reject_ambiguous(root: Value<'_>) -> Result<(), RequestError> {
     }
     let Some(messages) = root.get("messages") else { return Ok(()) };
     if let Some(name) = messages.duplicate_key() {
-        return Err(wrong(Some("messages"), format!("`{name}` is there twice in one object of `messages`; send it once")));
+        return Err(wrong(
+            Some("messages"),
+            format!("`{name}` is there twice in one object of `messages`; send it once"),
+        ));
     }
     for (index, message) in messages.items().enumerate() {
         for (key, _) in message.members() {
@@ -247,7 +260,9 @@ fn reject_ambiguous(root: Value<'_>) -> Result<(), RequestError> {
 
 fn reject_other_case(name: &str, judged: &[&str], param: &str) -> Result<(), RequestError> {
     match judged.iter().find(|field| field.eq_ignore_ascii_case(name) && **field != name) {
-        Some(field) => Err(wrong(Some(param), format!("`{name}` is not a field of the API; write `{field}`"))),
+        Some(field) => {
+            Err(wrong(Some(param), format!("`{name}` is not a field of the API; write `{field}`")))
+        }
         None => Ok(()),
     }
 }
@@ -282,7 +297,8 @@ fn read_message(index: usize, message: Value<'_>) -> Result<Role, RequestError> 
         "tool" | "function" => Role::Tool,
         _ => Role::Other,
     };
-    let calls = ["tool_calls", "function_call"].iter().any(|name| message.get(name).is_some_and(|v| !v.is_empty()));
+    let calls =
+        ["tool_calls", "function_call"].iter().any(|name| message.get(name).is_some_and(|v| !v.is_empty()));
     match message.get("content") {
         Some(content) if content.is_string() => Ok(role),
         Some(content) if content.kind() == Kind::Array => {
@@ -290,7 +306,9 @@ fn read_message(index: usize, message: Value<'_>) -> Result<Role, RequestError> 
                 None => Ok(role),
                 Some(part) => Err(wrong_at(
                     &format!(".content[{part}]"),
-                    format!("messages[{index}].content[{part}] must be an object such as {{\"type\": \"text\", \"text\": …}}"),
+                    format!(
+                        "messages[{index}].content[{part}] must be an object such as {{\"type\": \"text\", \"text\": …}}"
+                    ),
                 )),
             }
         }
@@ -299,7 +317,9 @@ fn read_message(index: usize, message: Value<'_>) -> Result<Role, RequestError> 
         None => Err(wrong_at(".content", format!("messages[{index}].content is missing"))),
         Some(_) => Err(wrong_at(
             ".content",
-            format!("messages[{index}].content must be a string or an array of parts (null only beside `tool_calls`)"),
+            format!(
+                "messages[{index}].content must be a string or an array of parts (null only beside `tool_calls`)"
+            ),
         )),
     }
 }
@@ -308,7 +328,9 @@ fn flag(object: Value<'_>, name: &str) -> Result<bool, RequestError> {
     match object.get(name) {
         None => Ok(false),
         Some(value) if value.is_null() => Ok(false),
-        Some(value) => value.as_bool().ok_or_else(|| wrong(Some(name), format!("`{name}` must be true or false"))),
+        Some(value) => {
+            value.as_bool().ok_or_else(|| wrong(Some(name), format!("`{name}` must be true or false")))
+        }
     }
 }
 
@@ -364,15 +386,24 @@ mod tests {
             (r#"{"model":"","messages":[{"role":"user","content":"x"}]}"#, Some("model")),
             (r#"{"model":1,"messages":[{"role":"user","content":"x"}]}"#, Some("model")),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream":"yes"}"#, Some("stream")),
-            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"policy_user":5}"#, Some("policy_user")),
+            (
+                r#"{"model":"m","messages":[{"role":"user","content":"x"}],"policy_user":5}"#,
+                Some("policy_user"),
+            ),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"Messages":[]}"#, Some("Messages")),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"messages":[]}"#, Some("messages")),
             (r#"{"model":"m","messages":[{"role":"user","content":"x","content":"y"}]}"#, Some("messages")),
-            (r#"{"model":"m","messages":[{"role":"user","content":"x","Content":"y"}]}"#, Some("messages[0].Content")),
+            (
+                r#"{"model":"m","messages":[{"role":"user","content":"x","Content":"y"}]}"#,
+                Some("messages[0].Content"),
+            ),
         ] {
             assert_eq!(parse(body).unwrap_err().param.as_deref(), param, "{body}");
         }
-        assert!(parse(r#"{"model":"m","messages":[{"role":"assistant","content":null,"tool_calls":[{}]}]}"#).is_ok());
+        assert!(
+            parse(r#"{"model":"m","messages":[{"role":"assistant","content":null,"tool_calls":[{}]}]}"#)
+                .is_ok()
+        );
         assert!(parse(r#"{"model":"m","messages":[{"role":"assistant","tool_calls":[{}]}]}"#).is_ok());
     }
 
@@ -385,7 +416,10 @@ mod tests {
     #[test]
     fn own_fields_never_go_upstream() {
         let body = r#"{"policy_user":"u","model":"m","policy_target":"t","messages":[{"role":"user","content":"x"}],"user":"v","policy_id":"p"}"#;
-        assert_eq!(upstream(body, None), r#"{"model":"m","messages":[{"role":"user","content":"x"}],"user":"v"}"#);
+        assert_eq!(
+            upstream(body, None),
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"user":"v"}"#
+        );
         let metadata = parse(body).unwrap().metadata;
         assert_eq!(metadata.policy_user.as_deref(), Some("u"));
         assert_eq!(metadata.fallback_user.as_deref(), Some("v"));
@@ -412,7 +446,10 @@ mod tests {
 
     #[test]
     fn the_rewrite_call_is_one_plain_answer() {
-        let request = parse(r#"{"model":"m","n":3,"stream":true,"tools":[],"messages":[{"role":"user","content":"x"}]}"#).unwrap();
+        let request = parse(
+            r#"{"model":"m","n":3,"stream":true,"tools":[],"messages":[{"role":"user","content":"x"}]}"#,
+        )
+        .unwrap();
         assert_eq!(
             String::from_utf8(request.rewrite_body(Splice::default(), "a ███", "again").to_vec()).unwrap(),
             r#"{"model":"m","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"a ███"},{"role":"system","content":"again"}]}"#

@@ -1,0 +1,329 @@
+//! One call, from its authentication to its closing record: who asks, under which snapshot, and the one audit event
+//! that it leaves. Decide, persist, release: the record of a decision is awaited here before anything is released.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use audit::event::{AuditEvent, EventType, LatencyMs, Outcome, RequestInfo, RolloutMode, Stage, Usage, hex};
+use audit::log::{AppendError, Durable, Record};
+use http::{HeaderMap, Response, StatusCode};
+use llm_api::chat::answer::TokenUsage;
+use policy::{Decision, Revision, Verdict};
+use registry::{Key, Snapshot};
+use uuid::Uuid;
+
+use crate::error_reply::Failure;
+use crate::reply::{self, Body};
+use crate::{OnUnavailable, Shared};
+
+/// How far the call's decision record is.
+#[derive(Debug)]
+enum Recorded {
+    /// Nothing was appended.
+    Nothing,
+    /// Appended, not yet on disk.
+    Pending(Durable),
+    /// On disk.
+    Durable,
+    /// Served without a record, and counted (`on_unavailable: serve`).
+    Skipped,
+}
+
+/// A call past authentication.
+pub(crate) struct Call {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) key: Arc<Key>,
+    /// The path as written in events and metrics.
+    pub(crate) path: &'static str,
+    /// Whether the `policy` object goes into bodies and frames.
+    pub(crate) policy_object: bool,
+    /// The event as known so far.
+    pub(crate) event: AuditEvent,
+    started: Instant,
+    upstream_time: Duration,
+    recorded: Recorded,
+    /// Whether any decision of this call is on disk, so that a closing record is due.
+    is_open: bool,
+}
+
+impl Call {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        snapshot: Arc<Snapshot>,
+        key: Arc<Key>,
+        path: &'static str,
+        policy_object: bool,
+        request_id: String,
+    ) -> Self {
+        let now = jiff::Timestamp::now();
+        let mut event = AuditEvent::blank(Uuid::now_v7(), EventType::Error, rfc3339(now));
+        event.request_id = Some(request_id);
+        event.project_id = Some(key.project.id.clone());
+        event.policy_target = Some(key.project.id.clone());
+        event.policy_id.clone_from(&key.project.policy_id);
+        event.request = Some(RequestInfo {
+            route: path.to_owned(),
+            stream: false,
+            http_status: None,
+            error_code: None,
+            latency_ms: None,
+            outcome: None,
+        });
+        Self {
+            shared,
+            snapshot,
+            key,
+            path,
+            policy_object,
+            event,
+            started: Instant::now(),
+            upstream_time: Duration::ZERO,
+            recorded: Recorded::Nothing,
+            is_open: false,
+        }
+    }
+
+    /// Adds time spent waiting on an upstream.
+    pub(crate) fn add_upstream_time(&mut self, time: Duration) {
+        self.upstream_time += time;
+    }
+
+    /// Takes a verdict over into the event. The rollout mode is `enforced`: there are no candidates.
+    pub(crate) fn judged(&mut self, revision: &Revision, verdict: &Verdict) {
+        let event = &mut self.event;
+        event.event_type = EventType::Enforcement;
+        event.policy_revision = Some(revision.number());
+        event.data_classification = revision.data_classification().map(str::to_owned);
+        event.decision = Some(verdict.decision);
+        event.effective_decision = Some(verdict.decision);
+        event.reason_code = Some(verdict.reason_code.as_str().to_owned());
+        event.rollout_mode = Some(RolloutMode::Enforced);
+        event.enforced = true;
+        event.stage = Some(match verdict.stage {
+            policy::Stage::Input => Stage::Input,
+            policy::Stage::Output => Stage::Output,
+        });
+        event.triggered_categories =
+            verdict.triggered_categories.iter().map(|category| category.as_str().to_owned()).collect();
+        event.allowlist_hits = verdict.allowlist_hits.iter().map(|term| term.to_string()).collect();
+        event.denylist_hits = verdict.denylist_hits.iter().map(|term| term.to_string()).collect();
+        event.redactions =
+            verdict.redactions.iter().map(|(kind, count)| (kind.as_str().to_owned(), *count)).collect();
+    }
+
+    /// The decision recorded last or about to be.
+    pub(crate) fn decision(&self) -> Option<Decision> {
+        self.event.decision
+    }
+
+    /// Starts to make the decision durable. Await [`Call::durable`] before anything is released.
+    ///
+    /// # Errors
+    /// [`Failure::AuditUnavailable`] where the log does not take it and may not be passed over.
+    pub(crate) fn record(&mut self) -> Result<(), Failure> {
+        let (record, hash) = Record::decision(&self.event);
+        match self.shared.log.append(record) {
+            Ok(durable) => {
+                self.event.decision_hash = Some(hex(&hash));
+                self.recorded = Recorded::Pending(durable);
+                Ok(())
+            }
+            Err(error) => self.not_recorded(&error),
+        }
+    }
+
+    /// Resolves once the last recorded decision is on disk.
+    ///
+    /// # Errors
+    /// As [`Call::record`].
+    pub(crate) async fn durable(&mut self) -> Result<(), Failure> {
+        if let Recorded::Pending(durable) = &mut self.recorded {
+            match durable.await {
+                Ok(()) => {
+                    self.recorded = Recorded::Durable;
+                    self.is_open = true;
+                }
+                Err(error) => return self.not_recorded(&error),
+            }
+        }
+        Ok(())
+    }
+
+    fn not_recorded(&mut self, error: &AppendError) -> Result<(), Failure> {
+        self.recorded = Recorded::Skipped;
+        self.event.decision_hash = None;
+        self.shared.metrics.unrecorded();
+        match self.shared.on_unavailable {
+            OnUnavailable::Serve => {
+                self.shared.log.count_served_unrecorded();
+                Ok(())
+            }
+            OnUnavailable::Refuse => {
+                tracing::debug!(%error, "request refused: its decision could not be recorded");
+                Err(Failure::AuditUnavailable)
+            }
+        }
+    }
+
+    /// The answer to a request that failed before it was judged: its error event is on disk before the answer leaves.
+    pub(crate) async fn fail(mut self, failure: Failure) -> Response<Body> {
+        self.event.reason_code = Some(failure.code().to_owned());
+        self.finish(Outcome::Completed, failure.status(), Some(failure.code().to_owned()));
+        let recorded = match self.shared.log.append(Record::event(&self.event)) {
+            Ok(durable) => durable.await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = recorded
+            && self.not_recorded(&error).is_err()
+        {
+            let mut response = reply::failure(&Failure::AuditUnavailable);
+            self.request_id(response.headers_mut());
+            return response;
+        }
+        let mut response = reply::failure(&failure);
+        self.headers(response.headers_mut());
+        response
+    }
+
+    /// Writes the closing record. Nobody waits for it: the decision is already durable.
+    pub(crate) fn close(&mut self, outcome: Outcome, status: StatusCode, error_code: Option<String>) {
+        self.finish(outcome, status, error_code);
+        if outcome == Outcome::ClientGone {
+            self.shared.metrics.client_gone();
+        }
+        if let (Some(decision), Some(stage)) = (self.event.decision, self.event.stage) {
+            let stage = if stage == Stage::Input { "input" } else { "output" };
+            self.shared.metrics.decision(decision.as_str(), stage);
+        }
+        // A call without any decision on disk has nothing that could be closed; it was counted instead.
+        if matches!(self.recorded, Recorded::Skipped) && !self.is_open {
+            return;
+        }
+        if let Err(error) = self.shared.log.append(Record::event(&self.event)) {
+            // The decision record stays open and is closed as interrupted at the next start.
+            tracing::error!(%error, event_id = %self.event.event_id, "closing record not written");
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome, status: StatusCode, error_code: Option<String>) {
+        let total = self.started.elapsed();
+        let gateway = total.saturating_sub(self.upstream_time);
+        let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        if let Some(request) = &mut self.event.request {
+            request.http_status = Some(status.as_u16());
+            request.error_code = error_code;
+            request.outcome = Some(outcome);
+            request.latency_ms = Some(LatencyMs {
+                total: millis(total),
+                upstream: millis(self.upstream_time),
+                gateway: millis(gateway),
+            });
+        }
+        self.shared.metrics.request(self.path, status.as_u16());
+        self.shared.metrics.times(total, gateway);
+    }
+
+    /// Takes the upstreams' token counts over into the event.
+    pub(crate) fn used(&mut self, usage: TokenUsage) {
+        let model = self.event.model.as_deref().unwrap_or_default();
+        let cost_usd = self.snapshot.pricing().cost_usd(model, usage.prompt, usage.completion, usage.total);
+        self.event.usage = Some(Usage {
+            prompt_tokens: usage.prompt,
+            completion_tokens: usage.completion,
+            total_tokens: usage.total,
+            cost_usd,
+        });
+        self.shared.metrics.usage(usage.prompt, usage.completion, cost_usd);
+    }
+
+    fn request_id(&self, headers: &mut HeaderMap) {
+        reply::set(headers, "x-request-id", self.event.request_id.as_deref().unwrap_or_default());
+    }
+
+    /// The headers that tell the decision.
+    pub(crate) fn headers(&self, headers: &mut HeaderMap) {
+        let event = &self.event;
+        self.request_id(headers);
+        if !matches!(self.recorded, Recorded::Skipped) {
+            reply::set(
+                headers,
+                "x-policy-event-id",
+                event.event_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+            );
+        }
+        let Some(decision) = event.decision else { return };
+        reply::set(headers, "x-policy-decision", decision.as_str());
+        reply::set(
+            headers,
+            "x-policy-effective-decision",
+            event.effective_decision.unwrap_or(decision).as_str(),
+        );
+        reply::set(headers, "x-policy-enforced", if event.enforced { "true" } else { "false" });
+        reply::set(headers, "x-policy-id", event.policy_id.as_deref().unwrap_or_default());
+        reply::set(headers, "x-policy-reason-code", event.reason_code.as_deref().unwrap_or_default());
+        reply::set(headers, "x-policy-rollout-mode", event.rollout_mode.map_or("", RolloutMode::as_str));
+        if let Some(revision) = event.policy_revision {
+            headers.insert("x-policy-revision", http::HeaderValue::from(revision));
+        }
+    }
+
+    /// The `policy` object, where the route asks for it.
+    pub(crate) fn policy_json(&self) -> Option<Vec<u8>> {
+        #[derive(serde::Serialize)]
+        struct PolicyObject<'a> {
+            policy_id: Option<&'a str>,
+            policy_revision: Option<u64>,
+            decision: Option<Decision>,
+            effective_decision: Option<Decision>,
+            reason_code: Option<&'a str>,
+            rollout_mode: Option<RolloutMode>,
+            enforced: bool,
+            triggered_categories: &'a [String],
+            allowlist_hits: &'a [String],
+            denylist_hits: &'a [String],
+            policy_target: Option<&'a str>,
+            event_id: Uuid,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            escalation_id: Option<Uuid>,
+        }
+        if !self.policy_object {
+            return None;
+        }
+        let event = &self.event;
+        let object = PolicyObject {
+            policy_id: event.policy_id.as_deref(),
+            policy_revision: event.policy_revision,
+            decision: event.decision,
+            effective_decision: event.effective_decision,
+            reason_code: event.reason_code.as_deref(),
+            rollout_mode: event.rollout_mode,
+            enforced: event.enforced,
+            triggered_categories: &event.triggered_categories,
+            allowlist_hits: &event.allowlist_hits,
+            denylist_hits: &event.denylist_hits,
+            policy_target: event.policy_target.as_deref(),
+            event_id: event.event_id,
+            escalation_id: event.escalation_id,
+        };
+        serde_json::to_vec(&object).ok()
+    }
+}
+
+/// RFC 3339 UTC with milliseconds, always three digits.
+pub(crate) fn rfc3339(time: jiff::Timestamp) -> String {
+    let time = jiff::Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time);
+    format!("{time:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        let time = |nanos| rfc3339(jiff::Timestamp::from_nanosecond(nanos).unwrap());
+        assert_eq!(time(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time(1_999_999_999), "1970-01-01T00:00:01.999Z");
+    }
+}

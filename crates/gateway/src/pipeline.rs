@@ -1,0 +1,425 @@
+//! A chat completions call from first byte to last, as one plain function: judge, record, call the upstream, judge its
+//! answer, record what changed, release, close. Every exit writes the closing record.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use audit::event::Outcome;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::body::Incoming;
+use llm_api::chat::answer::{Answer, TokenUsage};
+use llm_api::chat::request::ChatRequest;
+use llm_api::json::Splice;
+use policy::{Decision, InputVerdict, Masker, OutputFindings, Revision, Verdict};
+use registry::{ProjectStatus, Upstream};
+use tokio::sync::oneshot;
+
+use crate::body;
+use crate::call::Call;
+use crate::enforce::{self, Action};
+use crate::error_reply::Failure;
+use crate::reply::{self, Body, JSON};
+use crate::streaming;
+
+/// Where an upstream serves chat completions, after its base URL.
+const CHAT_PATH: &str = "/chat/completions";
+/// Largest error body of an upstream that is passed on.
+const ERROR_BYTES_MAX: usize = 256 * 1024;
+
+/// The half that the connection waits on; it closes when the client goes away.
+pub(crate) type Reply = oneshot::Sender<Response<Body>>;
+
+/// A request that may be judged: who asks, by which policy, and where it would go.
+pub(crate) struct Admitted {
+    pub(crate) request: ChatRequest,
+    pub(crate) revision: Arc<Revision>,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) headers: HeaderMap,
+}
+
+/// Everything that is judged and sent of a call.
+pub(crate) struct Judged {
+    pub(crate) admitted: Admitted,
+    pub(crate) input: InputVerdict,
+    pub(crate) masker: Masker,
+    /// Changes to the request's texts.
+    pub(crate) texts: Splice,
+}
+
+/// Runs a call and answers through `reply`.
+pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut reply: Reply) {
+    let admitted = tokio::select! {
+        admitted = admit(&mut call, headers, body) => admitted,
+        () = reply.closed() => {
+            call.event.reason_code = Some("client_gone".to_owned());
+            call.close(Outcome::ClientGone, CLIENT_GONE, None);
+            return;
+        }
+    };
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(failure) => return answer(reply, call.fail(failure).await),
+    };
+    let mut masker = Masker::default();
+    let (input, texts) = match enforce::judge_request(&admitted.revision, &admitted.request, &mut masker) {
+        Ok(judged) => judged,
+        Err(failure) => return answer(reply, call.fail(failure).await),
+    };
+    let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
+    call.judged(&admitted.revision, &verdict);
+    if let Err(failure) = call.record() {
+        return unrecorded(call, &failure, reply);
+    }
+    let judged = Judged { admitted, input, masker, texts };
+    match enforce::action(verdict.decision) {
+        Action::Replace => replace(call, &judged, reply).await,
+        Action::Forward => forward(call, judged, reply).await,
+    }
+}
+
+/// nginx's status for a client that left; it is in the event only, nobody is there to read it.
+pub(crate) const CLIENT_GONE: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};
+
+/// Reads and checks the request: contract order is project, body, fields, entitlement, policy, model.
+async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -> Result<Admitted, Failure> {
+    if call.key.project.status == ProjectStatus::Disabled {
+        return Err(Failure::ProjectDisabled(call.key.project.id.clone()));
+    }
+    let limits = &call.shared.limits;
+    let body = body::read(body, &headers, limits.body_bytes_max, limits.body_timeout).await?;
+    let request = ChatRequest::parse(body)?;
+    call.event.model = Some(request.model.clone());
+    if let Some(info) = &mut call.event.request {
+        info.stream = request.stream;
+    }
+    let project = metadata(call, &request, &headers)?;
+    let policy_id = match &request.metadata.policy_id {
+        Some(named) if call.key.project.entitlements.allows_policy(&project, named) => named.clone(),
+        Some(named) => return Err(Failure::PolicyNotEntitled(named.clone())),
+        None => match &project.policy_id {
+            Some(policy_id) => policy_id.clone(),
+            None => return Err(Failure::NoPolicy(project.id.clone())),
+        },
+    };
+    call.event.policy_id = Some(policy_id.clone());
+    let Some(revision) = call.snapshot.policy(&policy_id).cloned() else {
+        return Err(Failure::NoPolicy(project.id.clone()));
+    };
+    let Some(upstream) = call.snapshot.upstream_for(&request.model, &project.entitlements).cloned() else {
+        return Err(Failure::UnknownModel(request.model));
+    };
+    Ok(Admitted { request, revision, upstream, headers })
+}
+
+/// Who asks, for which project and target: a header beats a body field.
+fn metadata(
+    call: &mut Call,
+    request: &ChatRequest,
+    headers: &HeaderMap,
+) -> Result<Arc<registry::Project>, Failure> {
+    let header = |name: &'static str| {
+        let value = headers.get(name).map(|value| std::str::from_utf8(value.as_bytes()));
+        match value {
+            None | Some(Ok("")) => Ok(None),
+            Some(Ok(text)) => Ok(Some(text.to_owned())),
+            Some(Err(_)) => Err(Failure::Invalid {
+                message: format!("header `{name}` is not UTF-8 text"),
+                param: Some(name.to_owned()),
+            }),
+        }
+    };
+    let fields = &request.metadata;
+    let pick = |header: Option<String>, field: &Option<String>| header.or_else(|| field.clone());
+    let user = pick(header("x-policy-user")?, &fields.policy_user).or_else(|| fields.fallback_user.clone());
+    let named = pick(header("x-policy-project")?, &fields.project_id);
+    let target = pick(header("x-policy-target")?, &fields.target);
+    for (name, value) in [("policy_user", &user), ("policy_project_id", &named), ("policy_target", &target)] {
+        if value.as_ref().is_some_and(|value| value.len() > METADATA_BYTES_MAX) {
+            return Err(Failure::Invalid {
+                message: format!("`{name}` is longer than {METADATA_BYTES_MAX} bytes"),
+                param: Some(name.to_owned()),
+            });
+        }
+    }
+    let own = Arc::clone(&call.key.project);
+    call.event.policy_user = user;
+    let project = match named {
+        Some(named) if named != own.id => match call.snapshot.project(&named) {
+            Some(project) if own.entitlements.projects.contains(&named) => Arc::clone(project),
+            _ => return Err(Failure::ProjectNotEntitled(named)),
+        },
+        _ => own,
+    };
+    call.event.project_id = Some(project.id.clone());
+    call.event.policy_id.clone_from(&project.policy_id);
+    call.event.policy_target = Some(target.unwrap_or_else(|| project.id.clone()));
+    if project.status == ProjectStatus::Disabled {
+        return Err(Failure::ProjectDisabled(project.id.clone()));
+    }
+    Ok(project)
+}
+
+/// Longest user, project or target name: they go into every event, and events must stay small.
+const METADATA_BYTES_MAX: usize = 512;
+
+/// Calls the upstream. The decision record becomes durable meanwhile.
+async fn forward(mut call: Call, mut judged: Judged, mut reply: Reply) {
+    let admitted = &judged.admitted;
+    let instruction = judged.input.add_instruction.then(|| admitted.revision.rewrite_instruction());
+    let body = admitted.request.upstream_body(judged.texts.clone(), instruction);
+    let accept = if admitted.request.stream { "text/event-stream" } else { "application/json" };
+    let waiting = Instant::now();
+    let sent = tokio::select! {
+        sent = call.shared.upstreams.send(&admitted.upstream, Method::POST, CHAT_PATH, &admitted.headers, body, accept) => sent,
+        () = reply.closed() => {
+            call.add_upstream_time(waiting.elapsed());
+            return gone(call).await;
+        }
+    };
+    call.add_upstream_time(waiting.elapsed());
+    let response = match sent {
+        Ok(response) => response,
+        Err(failure) => return upstream_failed(call, failure, reply).await,
+    };
+    if !enforce::is_answer(response.status()) {
+        return upstream_error(call, judged, response, reply).await;
+    }
+    let is_stream = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("text/event-stream"));
+    if is_stream {
+        return streaming::run(call, judged, response.into_body(), reply).await;
+    }
+    let waiting = Instant::now();
+    let max = call.shared.limits.answer_bytes_max;
+    let body = tokio::select! {
+        body = tokio::time::timeout(judged.admitted.upstream.timeout, body::collect(response.into_body(), max)) => body,
+        () = reply.closed() => {
+            call.add_upstream_time(waiting.elapsed());
+            return gone(call).await;
+        }
+    };
+    call.add_upstream_time(waiting.elapsed());
+    let answer = match body {
+        Err(_) => Err(Failure::UpstreamTimeout {
+            upstream: judged.admitted.upstream.name.clone(),
+            timeout: judged.admitted.upstream.timeout,
+        }),
+        Ok(Err(problem)) => Err(broken(&judged, &problem)),
+        Ok(Ok(bytes)) => Answer::parse(bytes).map_err(|error| broken(&judged, &error.to_string())),
+    };
+    match answer {
+        Ok(answer) => whole_answer(call, &mut judged, answer, reply).await,
+        Err(failure) => upstream_failed(call, failure, reply).await,
+    }
+}
+
+pub(crate) fn broken(judged: &Judged, problem: &str) -> Failure {
+    Failure::Upstream {
+        upstream: judged.admitted.upstream.name.clone(),
+        problem: format!("gave an answer that cannot be judged: {problem}"),
+    }
+}
+
+/// Judges an answer that came whole, enforces the verdict and releases it.
+async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply: Reply) {
+    let revision = Arc::clone(&judged.admitted.revision);
+    let found = match enforce::judge_answer(&revision, &answer, &mut judged.masker) {
+        Ok(found) => found,
+        Err(error) => return upstream_failed(call, broken(judged, &error.to_string()), reply).await,
+    };
+    let usage = answer.usage();
+    if let Some(usage) = usage {
+        call.used(usage);
+    }
+    let verdict = policy::conclude(&revision, &judged.input, &found.findings);
+    if let Err(failure) = output_judged(&mut call, &revision, &verdict) {
+        return unrecorded(call, &failure, reply);
+    }
+    if enforce::violates(&found.findings) {
+        return match enforce::action(verdict.decision) {
+            Action::Replace => replace(call, judged, reply).await,
+            Action::Forward => rewrite(call, judged, &found.masked, usage.unwrap_or_default(), reply).await,
+        };
+    }
+    if let Err(failure) = call.durable().await {
+        return unrecorded(call, &failure, reply);
+    }
+    let body = answer.client_body(found.texts, &found.changed_choices, None, call.policy_json().as_deref());
+    release(call, body, reply);
+}
+
+/// An output verdict goes into the event; one that changes the decision is a record of its own.
+pub(crate) fn output_judged(call: &mut Call, revision: &Revision, verdict: &Verdict) -> Result<(), Failure> {
+    let is_new = call.decision() != Some(verdict.decision);
+    call.judged(revision, verdict);
+    if is_new { call.record() } else { Ok(()) }
+}
+
+/// One bounded extra call asks for a compliant answer; if that violates too, the policy's text goes out.
+async fn rewrite(mut call: Call, judged: &mut Judged, masked: &str, first: TokenUsage, mut reply: Reply) {
+    let revision = Arc::clone(&judged.admitted.revision);
+    let admitted = &judged.admitted;
+    let body = admitted.request.rewrite_body(judged.texts.clone(), masked, revision.rewrite_instruction());
+    let waiting = Instant::now();
+    let max = call.shared.limits.answer_bytes_max;
+    let second = async {
+        let sent = call
+            .shared
+            .upstreams
+            .send(&admitted.upstream, Method::POST, CHAT_PATH, &admitted.headers, body, "application/json")
+            .await;
+        let response = sent.ok().filter(|response| enforce::is_answer(response.status()))?;
+        let collected =
+            tokio::time::timeout(admitted.upstream.timeout, body::collect(response.into_body(), max));
+        Answer::parse(collected.await.ok()?.ok()?).ok()
+    };
+    let second = tokio::select! {
+        second = second => second,
+        () = reply.closed() => {
+            call.add_upstream_time(waiting.elapsed());
+            return gone(call).await;
+        }
+    };
+    call.add_upstream_time(waiting.elapsed());
+    let mut usage = first;
+    if let Some(answer) = &second {
+        usage = first.plus(answer.usage().unwrap_or_default());
+        call.used(usage);
+    }
+    let found = second.as_ref().and_then(|answer| {
+        enforce::judge_answer(&revision, answer, &mut judged.masker)
+            .ok()
+            .filter(|found| !enforce::violates(&found.findings))
+    });
+    let (Some(answer), Some(found)) = (second, found) else {
+        // The last resort is a refusal, whatever the policy's pattern was.
+        call.event.decision = Some(Decision::Refuse);
+        call.event.effective_decision = Some(Decision::Refuse);
+        call.event.reason_code = Some(policy::ReasonCode::Refuse.as_str().to_owned());
+        if let Err(failure) = call.record() {
+            return unrecorded(call, &failure, reply);
+        }
+        return replace(call, judged, reply).await;
+    };
+    if let Err(failure) = call.durable().await {
+        return unrecorded(call, &failure, reply);
+    }
+    for (kind, count) in &found.findings.redactions {
+        *call.event.redactions.entry(kind.as_str().to_owned()).or_default() += count;
+    }
+    let body =
+        answer.client_body(found.texts, &found.changed_choices, Some(usage), call.policy_json().as_deref());
+    release(call, body, reply);
+}
+
+/// The policy's text in place of the answer.
+async fn replace(mut call: Call, judged: &Judged, reply: Reply) {
+    if let Err(failure) = call.durable().await {
+        return unrecorded(call, &failure, reply);
+    }
+    let mut made = enforce::replacement(&call, &judged.admitted.revision, &judged.admitted.request);
+    call.headers(made.response.headers_mut());
+    let status = made.response.status();
+    close_with(call, status, made.error_code, made.response, reply);
+}
+
+fn release(call: Call, body: Bytes, reply: Reply) {
+    let mut response = reply::whole(StatusCode::OK, JSON, body);
+    call.headers(response.headers_mut());
+    close_with(call, StatusCode::OK, None, response, reply);
+}
+
+/// Answers, and closes the record by whether anybody took the answer.
+fn close_with(
+    mut call: Call,
+    status: StatusCode,
+    error_code: Option<String>,
+    response: Response<Body>,
+    reply: Reply,
+) {
+    let outcome = if reply.send(response).is_ok() { Outcome::Completed } else { Outcome::ClientGone };
+    call.close(outcome, status, error_code);
+}
+
+/// An error status of the upstream passes on with its body and `Retry-After`, judged like an answer.
+async fn upstream_error(mut call: Call, mut judged: Judged, response: Response<Incoming>, reply: Reply) {
+    let upstream = Arc::clone(&judged.admitted.upstream);
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        let failure = Failure::Upstream {
+            upstream: upstream.name.clone(),
+            problem: format!("answered with status {}, which is no answer to a completion", status.as_u16()),
+        };
+        return upstream_failed(call, failure, reply).await;
+    }
+    call.shared.metrics.upstream_failure(&upstream.name);
+    let (head, body) = response.into_parts();
+    let collected = tokio::time::timeout(upstream.timeout, body::collect(body, ERROR_BYTES_MAX)).await;
+    let Ok(Ok(body)) = collected else {
+        return upstream_failed(call, broken(&judged, "its error body broke off"), reply).await;
+    };
+    if let Err(failure) = call.durable().await {
+        return unrecorded(call, &failure, reply);
+    }
+    let body = enforce::judge_error_body(&judged.admitted.revision, body, &mut judged.masker);
+    let content_type = head.headers.get(CONTENT_TYPE).cloned().unwrap_or(JSON);
+    let code = error_code(&body).unwrap_or_else(|| "upstream_error".to_owned());
+    let mut response = reply::whole(status, content_type, body);
+    if let Some(retry_after) = head.headers.get(RETRY_AFTER) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::clone(retry_after));
+    }
+    call.headers(response.headers_mut());
+    let outcome =
+        if reply.send(response).is_ok() { enforce::upstream_outcome(status) } else { Outcome::ClientGone };
+    call.close(outcome, status, Some(code));
+}
+
+/// The `code` of an OpenAI error body, where it is a short name.
+fn error_code(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let code = body.get("error")?.get("code")?.as_str()?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (code.len() <= 64 && code.bytes().all(is_name)).then(|| code.to_owned())
+}
+
+/// The upstream could not be called, or what it said cannot be judged.
+pub(crate) async fn upstream_failed(mut call: Call, failure: Failure, reply: Reply) {
+    if let Failure::Upstream { upstream, .. } | Failure::UpstreamTimeout { upstream, .. } = &failure {
+        call.shared.metrics.upstream_failure(upstream);
+    }
+    if let Err(failure) = call.durable().await {
+        return unrecorded(call, &failure, reply);
+    }
+    let mut response = reply::failure(&failure);
+    call.headers(response.headers_mut());
+    let outcome = if reply.send(response).is_ok() { Outcome::UpstreamError } else { Outcome::ClientGone };
+    call.close(outcome, failure.status(), Some(failure.code().to_owned()));
+}
+
+/// The log did not take the decision: nothing is released.
+pub(crate) fn unrecorded(mut call: Call, failure: &Failure, reply: Reply) {
+    let mut response = reply::failure(failure);
+    call.headers(response.headers_mut());
+    answer(reply, response);
+    call.close(Outcome::Completed, failure.status(), Some(failure.code().to_owned()));
+}
+
+/// The client left while the upstream was working; the upstream call was dropped with it.
+pub(crate) async fn gone(mut call: Call) {
+    // Whether it became durable changes nothing for anybody; the closing record follows it either way.
+    let _ = call.durable().await;
+    call.close(Outcome::ClientGone, CLIENT_GONE, None);
+}
+
+fn answer(reply: Reply, response: Response<Body>) {
+    // A client that left needs no answer.
+    drop(reply.send(response));
+}

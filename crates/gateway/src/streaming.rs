@@ -1,0 +1,203 @@
+//! A streamed answer between upstream and client: reads events, has them judged, makes a changed decision durable before
+//! the bytes it is about, and ends the stream cleanly whatever happens.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use audit::event::Outcome;
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use llm_api::chat::answer::AnswerError;
+use llm_api::chat::made;
+use llm_api::sse::Decoder;
+use policy::ResponseMode;
+use tokio::sync::mpsc;
+
+use crate::call::Call;
+use crate::enforce;
+use crate::error_reply::Failure;
+use crate::pipeline::{self, CLIENT_GONE, Judged, Reply, output_judged};
+use crate::reply::{self, STREAM_QUEUE, StreamCut};
+use crate::stream::{Next, StreamJudge};
+
+type Sender = mpsc::Sender<Result<Bytes, StreamCut>>;
+
+/// How the stream ended.
+enum End {
+    /// With the upstream's `[DONE]`, or its end after a finish reason.
+    Done,
+    /// With the policy's text.
+    Replaced,
+    /// The client left.
+    ClientGone,
+    /// The upstream broke off or sent what cannot be judged.
+    Upstream(Failure),
+    /// A changed decision could not be recorded.
+    Unrecorded(Failure),
+}
+
+/// Runs the stream after the upstream's head came.
+pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, reply: Reply) {
+    if let Err(failure) = call.durable().await {
+        return pipeline::unrecorded(call, &failure, reply);
+    }
+    let (sender, receiver) = mpsc::channel(STREAM_QUEUE);
+    let mut response = reply::stream(receiver);
+    call.headers(response.headers_mut());
+    if reply.send(response).is_err() {
+        return call.close(Outcome::ClientGone, CLIENT_GONE, None);
+    }
+    let revision = Arc::clone(&judged.admitted.revision);
+    let mut judge = StreamJudge::new(
+        Arc::clone(&revision),
+        enforce::stream_mode(&revision),
+        std::mem::take(&mut judged.masker),
+        judged.admitted.request.include_usage,
+        call.policy_json(),
+    );
+    let end = pump(&mut call, &judged, &mut judge, body, &sender).await;
+    if let Some(usage) = judge.usage {
+        call.used(usage);
+    }
+    let (outcome, code) = match end {
+        End::Done | End::Replaced => (Outcome::Completed, None),
+        End::ClientGone => (Outcome::ClientGone, None),
+        End::Upstream(failure) => {
+            call.shared.metrics.upstream_failure(&judged.admitted.upstream.name);
+            end_with_error(&failure, &sender).await;
+            (Outcome::UpstreamError, Some(failure.code().to_owned()))
+        }
+        End::Unrecorded(failure) => {
+            end_with_error(&failure, &sender).await;
+            (Outcome::Completed, Some(failure.code().to_owned()))
+        }
+    };
+    call.close(outcome, StatusCode::OK, code);
+}
+
+/// An error in the middle of a stream: OpenAI's error object as an event, and no `[DONE]`.
+async fn end_with_error(failure: &Failure, sender: &Sender) {
+    drop(sender.send(Ok(made::event(&failure.to_json()).into())).await);
+    drop(sender.send(Err(StreamCut)).await);
+}
+
+/// Passes events on until the stream ends.
+async fn pump(
+    call: &mut Call,
+    judged: &Judged,
+    judge: &mut StreamJudge,
+    mut body: Incoming,
+    sender: &Sender,
+) -> End {
+    let limits = call.shared.limits.clone();
+    let mut decoder = Decoder::new(limits.stream_event_bytes_max);
+    let mut found = 0;
+    loop {
+        let waiting = Instant::now();
+        let frame = tokio::select! {
+            frame = tokio::time::timeout(limits.stream_idle, body.frame()) => frame,
+            () = sender.closed() => {
+                call.add_upstream_time(waiting.elapsed());
+                return End::ClientGone;
+            }
+        };
+        call.add_upstream_time(waiting.elapsed());
+        let mut out = Vec::new();
+        let (step, is_last) = match frame {
+            Err(_) => {
+                let upstream = judged.admitted.upstream.name.clone();
+                return End::Upstream(Failure::UpstreamTimeout { upstream, timeout: limits.stream_idle });
+            }
+            Ok(Some(Err(_))) => (end_of_stream(judge, &mut decoder, &mut out), Some("broke the stream off")),
+            Ok(None) => {
+                (end_of_stream(judge, &mut decoder, &mut out), Some("ended the stream without `[DONE]`"))
+            }
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                decoder.push(&data);
+                (events(judge, &mut decoder, &mut out), None)
+            }
+        };
+        // INVARIANT: a decision that changed is durable before the bytes that it is about are sent.
+        if judge.findings_count() != found {
+            found = judge.findings_count();
+            if let Err(failure) = changed(call, judged, judge).await {
+                return End::Unrecorded(failure);
+            }
+        }
+        if !out.is_empty() && sender.send(Ok(out.into())).await.is_err() {
+            return End::ClientGone;
+        }
+        match step {
+            Err(error) => return End::Upstream(pipeline::broken(judged, &error.to_string())),
+            Ok(Next::Done) => return End::Done,
+            Ok(Next::Stop { choice }) => return replace(call, judged, judge, choice, sender).await,
+            Ok(Next::Continue) => {}
+        }
+        if let Some(problem) = is_last {
+            if judge.is_complete() {
+                return End::Done;
+            }
+            let upstream = judged.admitted.upstream.name.clone();
+            return End::Upstream(Failure::Upstream { upstream, problem: problem.to_owned() });
+        }
+    }
+}
+
+fn events(judge: &mut StreamJudge, decoder: &mut Decoder, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
+    loop {
+        let frame = decoder.next_frame().map_err(|error| AnswerError::Shape(error.to_string()))?;
+        let Some(frame) = frame else { return Ok(Next::Continue) };
+        let next = judge.event(&frame, out)?;
+        if next != Next::Continue {
+            return Ok(next);
+        }
+    }
+}
+
+/// What the upstream sent without closing it is judged all the same, and so is what was held back.
+fn end_of_stream(
+    judge: &mut StreamJudge,
+    decoder: &mut Decoder,
+    out: &mut Vec<u8>,
+) -> Result<Next, AnswerError> {
+    if let Some(frame) = decoder.finish() {
+        // A cut event is no event: only one that reads as a whole one is passed on.
+        if let Ok(next) = judge.event(&frame, out)
+            && next != Next::Continue
+        {
+            return Ok(next);
+        }
+    }
+    judge.finish(out)
+}
+
+/// Takes new findings over into the event, and records the decision where it changed.
+async fn changed(call: &mut Call, judged: &Judged, judge: &mut StreamJudge) -> Result<(), Failure> {
+    let revision = &judged.admitted.revision;
+    let verdict = policy::conclude(revision, &judged.input, &judge.findings());
+    output_judged(call, revision, &verdict)?;
+    call.durable().await?;
+    if let Some(policy) = call.policy_json() {
+        judge.set_policy(policy);
+    }
+    Ok(())
+}
+
+/// Ends the stream with the policy's text, in the shape that the policy asks for.
+async fn replace(call: &Call, judged: &Judged, judge: &StreamJudge, choice: u64, sender: &Sender) -> End {
+    let revision = &judged.admitted.revision;
+    let text = revision.refusal_message();
+    let bytes = if revision.response_mode() == ResponseMode::Error {
+        made::event(&Failure::PolicyRefused(text.to_owned()).to_json())
+    } else {
+        let fallback = enforce::envelope(call, &judged.admitted.request);
+        judge.refusal(choice, text, judge.usage.unwrap_or_default(), &fallback)
+    };
+    match sender.send(Ok(bytes.into())).await {
+        Ok(()) => End::Replaced,
+        Err(_) => End::ClientGone,
+    }
+}
