@@ -8,7 +8,8 @@ use llm_api::chat::made::{self, Envelope};
 use llm_api::chat::request::{ChatRequest, Role};
 use llm_api::json::{Splice, Tape};
 use llm_api::walk::Walk;
-use policy::{Decision, InputVerdict, Masker, OutputFindings, OutputMode, ResponseMode, Revision, Text};
+use policy::document::ResponseMode;
+use policy::{Decision, InputVerdict, Masker, OutputFindings, OutputMode, Revision, Text};
 
 use crate::call::Call;
 use crate::error_reply::Failure;
@@ -121,7 +122,7 @@ pub(crate) fn judge_answer(
     let mut edit = walk.edit();
     for (index, unit) in walk.units().iter().enumerate() {
         let (masked, findings) = policy::scan_text(revision, &unit.text, OutputMode::Mask, masker);
-        judged.findings.merge(&findings);
+        judged.findings.merge(revision, &findings);
         if unit.owner == 0 {
             if !judged.masked.is_empty() {
                 judged.masked.push('\n');

@@ -105,7 +105,7 @@ impl StreamJudge {
     pub(crate) fn findings(&self) -> OutputFindings {
         let mut all = self.whole.clone();
         for channel in &self.channels {
-            all.merge(channel.scan.findings());
+            all.merge(&self.revision, channel.scan.findings());
         }
         all
     }
@@ -353,7 +353,7 @@ impl StreamJudge {
             let (text, findings) =
                 policy::scan_text(&self.revision, &unit.text, OutputMode::Mask, &mut self.masker);
             violates |= enforce::violates(&findings);
-            self.whole.merge(&findings);
+            self.whole.merge(&self.revision, &findings);
             if let Some(text) = text {
                 changed = true;
                 edit.replace_all(index, &text);

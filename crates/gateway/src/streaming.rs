@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use llm_api::chat::answer::AnswerError;
 use llm_api::chat::made;
 use llm_api::sse::Decoder;
-use policy::ResponseMode;
+use policy::document::ResponseMode;
 use tokio::sync::mpsc;
 
 use crate::call::Call;
