@@ -210,13 +210,16 @@ impl Line {
 
     /// The next batch to send, now marked as flying, and whether it is a probe of a held destination.
     pub(super) fn start(&mut self, now: Instant) -> Option<(Batch, bool)> {
+        if self.not_before.is_some_and(|time| time <= now) {
+            self.not_before = None;
+        }
         let probe = match self.gate {
             Gate::Open if self.flying >= self.limits.concurrency => return None,
             Gate::Open => false,
             Gate::Held { probe_at } if self.flying > 0 || probe_at > now => return None,
             Gate::Held { .. } => true,
         };
-        if self.not_before.is_some_and(|time| time > now) {
+        if self.not_before.is_some() {
             return None;
         }
         let first = self.slots.iter().find_map(|(first, slot)| match slot {
@@ -300,6 +303,8 @@ impl Line {
             }
             SendOutcome::Rejected { why } => {
                 self.poison_run += 1;
+                // It judges what it is sent again, so it is neither down nor closed to us.
+                self.open(now, &mut changes);
                 changes.extend(batch.events.iter().map(|event| Change::Dead { seq: event.seq }));
                 self.settled.insert(batch.first, batch.retire(&why));
             }
@@ -314,6 +319,10 @@ impl Line {
         self.slots.remove(&batch.first);
         let changes = batch.dead.iter().map(|letter| Change::Dead { seq: letter.seq }).collect();
         self.settled.insert(batch.first, batch.retire(""));
+        if self.slots.is_empty() {
+            // Nothing is left to probe with: what comes next will tell.
+            self.gate = Gate::Open;
+        }
         changes
     }
 
@@ -336,6 +345,13 @@ impl Line {
             self.events_max =
                 (self.events_max + self.events_max.div_ceil(8)).min(self.limits.batch_events_max);
         }
+        self.open(now, changes);
+        changes.extend(batch.dead.iter().map(|letter| Change::Dead { seq: letter.seq }));
+        self.settled.insert(batch.first, Settled { last: batch.last, dead: batch.dead });
+    }
+
+    /// The destination answers as it should.
+    fn open(&mut self, now: Instant, changes: &mut Vec<Change>) {
         if self.gate != Gate::Open {
             self.gate = Gate::Open;
             for slot in self.slots.values_mut() {
@@ -349,8 +365,6 @@ impl Line {
             self.state = DeliveryState::Running;
         }
         self.last_error = None;
-        changes.extend(batch.dead.iter().map(|letter| Change::Dead { seq: letter.seq }));
-        self.settled.insert(batch.first, Settled { last: batch.last, dead: batch.dead });
     }
 
     fn failed(

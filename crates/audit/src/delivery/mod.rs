@@ -12,6 +12,8 @@ mod line;
 mod model_tests;
 mod replay;
 #[cfg(test)]
+mod scripted;
+#[cfg(test)]
 mod tests;
 mod worker;
 

@@ -65,7 +65,8 @@ struct Desk {
     saving: Option<BoxFuture<'static, Saved>>,
     save_after: Option<Instant>,
     unsaved: Option<(u64, Vec<DeadLetter>)>,
-    reported: (DeliveryState, Option<String>),
+    /// What the store was told last; `None` where that failed.
+    reported: Option<(DeliveryState, Option<String>)>,
     report_after: Option<Instant>,
     /// What the store said last, while it fails.
     store_error: Option<String>,
@@ -145,7 +146,7 @@ impl<D: Destination> Worker<D> {
             saving: None,
             save_after: None,
             unsaved: None,
-            reported: (cursor.state, cursor.last_error),
+            reported: Some((cursor.state, cursor.last_error)),
             report_after: None,
             store_error: None,
             lost: false,
@@ -155,6 +156,7 @@ impl<D: Destination> Worker<D> {
 
     /// Starts reading a batch where there is one to read, room for it, and no reason to wait for more.
     fn fill(&self, desk: &mut Desk, head_seq: u64, now: Instant, stopping: bool) {
+        desk.fill_after = desk.fill_after.filter(|time| *time > now);
         let unread = head_seq > desk.line.read_to();
         if desk.filling.is_some() || !(unread || !desk.carry.is_empty()) {
             return;
@@ -173,10 +175,9 @@ impl<D: Destination> Worker<D> {
             desk.drain_to = head_seq;
         }
         desk.linger_until = None;
-        if desk.fill_after.is_some_and(|time| time > now) || !desk.line.may_fill(now) {
+        if desk.fill_after.is_some() || !desk.line.may_fill(now) {
             return;
         }
-        desk.fill_after = None;
         desk.filling = Some(Box::pin(batch::fill(
             Arc::clone(&self.destination),
             Arc::clone(&self.outbox),
@@ -238,10 +239,10 @@ impl<D: Destination> Worker<D> {
 
     /// Starts the next write to the store, if there is something to write.
     fn save(&self, desk: &mut Desk, now: Instant) {
-        if desk.saving.is_some() || desk.save_after.is_some_and(|time| time > now) {
+        desk.save_after = desk.save_after.filter(|time| *time > now);
+        if desk.saving.is_some() || desk.save_after.is_some() {
             return;
         }
-        desk.save_after = None;
         if let Some((position, dead)) = &desk.unsaved {
             let (position, dead, ledger) = (*position, dead.clone(), Arc::clone(&self.ledger));
             desk.saving = Some(Box::pin(async move {
@@ -250,12 +251,13 @@ impl<D: Destination> Worker<D> {
             return;
         }
         let current = desk.state();
-        let soon = current.0 == desk.reported.0 && desk.report_after.is_some_and(|time| time > now);
-        if current == desk.reported || soon {
+        let same_state = desk.reported.as_ref().is_some_and(|(state, _)| *state == current.0);
+        desk.report_after = desk.report_after.filter(|time| *time > now);
+        if desk.reported.as_ref() == Some(&current) || same_state && desk.report_after.is_some() {
             return;
         }
         desk.report_after = Some(now + REPORT_EVERY);
-        desk.reported = current.clone();
+        desk.reported = Some(current.clone());
         let ledger = Arc::clone(&self.ledger);
         desk.saving =
             Some(Box::pin(
@@ -285,6 +287,7 @@ impl<D: Destination> Worker<D> {
             Saved::Report { result: Ok(()) } => {}
             Saved::Report { result: Err(error) } => {
                 tracing::debug!(destination = self.ledger.id(), %error, "cannot keep the destination's state");
+                desk.reported = None;
                 desk.save_after = Some(now + STORE_WAIT);
             }
         }
@@ -361,15 +364,16 @@ impl Desk {
 
     /// When something is due that only time brings.
     fn next_wake(&self, now: Instant, deadline: Option<Instant>) -> Option<Instant> {
-        let save = if self.saving.is_none() { self.save_after } else { None };
-        let fill = if self.filling.is_none() { self.fill_after } else { None };
-        let report =
-            (self.saving.is_none() && self.state() != self.reported).then_some(self.report_after).flatten();
-        [self.line.next_wake(), self.linger_until, save, fill, report, deadline]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|time| time.max(now))
+        // INVARIANT: no time that is over stands here once the loop has looked at it, or the loop would spin.
+        let store = match self.save_after {
+            _ if self.saving.is_some() => None,
+            None if self.reported.as_ref() != Some(&self.state()) => self.report_after,
+            save_after => save_after,
+        };
+        let wake = [self.line.next_wake(), self.linger_until, store, self.fill_after, deadline];
+        let wake = wake.into_iter().flatten().min();
+        debug_assert!(wake.is_none_or(|time| time > now), "the worker would spin");
+        wake
     }
 }
 

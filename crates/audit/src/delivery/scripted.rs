@@ -1,0 +1,235 @@
+//! A destination that does what a test tells it, and remembers what it was sent. A body is the seqs of its events.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::{BodyBuilder, Delivery, Destination, Encoded, Limits, Push, SendOutcome, Target};
+use crate::outbox::StoredEvent;
+use crate::secret::{SecretError, SecretSource};
+use crate::testing::{FakeClock, MemoryOutbox, NOW_MS};
+
+/// What a request runs into.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    pub(super) after: Duration,
+    pub(super) outcome: SendOutcome,
+    /// The events arrived, whatever the outcome says.
+    pub(super) arrived: bool,
+}
+
+impl Reply {
+    pub(super) fn now(outcome: SendOutcome) -> Self {
+        Self { after: Duration::ZERO, arrived: outcome == SendOutcome::Delivered, outcome }
+    }
+
+    pub(super) fn ok() -> Self {
+        Self::now(SendOutcome::Delivered)
+    }
+
+    pub(super) fn retry(why: &str) -> Self {
+        Self::now(SendOutcome::Retry { after: None, why: why.to_owned() })
+    }
+
+    pub(super) fn hold(why: &str) -> Self {
+        Self::now(SendOutcome::Hold { why: why.to_owned() })
+    }
+
+    pub(super) fn rejected() -> Self {
+        Self::now(SendOutcome::Rejected { why: "400".to_owned() })
+    }
+
+    pub(super) fn too_large() -> Self {
+        Self::now(SendOutcome::TooLarge { why: "413".to_owned() })
+    }
+
+    pub(super) fn hang() -> Self {
+        Self { after: Duration::from_secs(86_400), ..Self::ok() }
+    }
+}
+
+/// One request as it was made.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) at: Instant,
+    pub(super) seqs: Vec<u64>,
+    /// Requests under way when it started, itself included.
+    pub(super) flying: usize,
+}
+
+type Script = Box<dyn FnMut(&Request) -> Reply + Send>;
+
+/// What the destination remembers; it outlives a restart of delivery.
+#[derive(Default)]
+pub(super) struct Record {
+    pub(super) requests: Vec<Request>,
+    /// How often each seq arrived.
+    pub(super) arrived: BTreeMap<u64, u32>,
+    pub(super) reloads: usize,
+    flying: usize,
+}
+
+/// The test's hand on the destination.
+#[derive(Clone)]
+pub(super) struct Hand {
+    pub(super) record: Arc<Mutex<Record>>,
+    script: Arc<Mutex<Script>>,
+    /// Reading the secret anew fails with this.
+    pub(super) secret_fails: Arc<Mutex<bool>>,
+    /// Events that cannot be encoded.
+    pub(super) unfit: Arc<Mutex<Vec<u64>>>,
+    changed: Arc<Notify>,
+}
+
+impl Hand {
+    pub(super) fn new(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+        Self {
+            record: Arc::default(),
+            script: Arc::new(Mutex::new(Box::new(script))),
+            secret_fails: Arc::default(),
+            unfit: Arc::default(),
+            changed: Arc::default(),
+        }
+    }
+
+    pub(super) fn set(&self, script: impl FnMut(&Request) -> Reply + Send + 'static) {
+        *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    pub(super) fn requests(&self) -> Vec<Request> {
+        self.record.lock().unwrap().requests.clone()
+    }
+
+    pub(super) fn arrived(&self) -> BTreeMap<u64, u32> {
+        self.record.lock().unwrap().arrived.clone()
+    }
+
+    /// Waits until this holds of the record.
+    pub(super) async fn until(&self, holds: impl Fn(&Record) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if holds(&self.record.lock().unwrap()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    pub(super) fn target(&self, id: &str, limits: Limits) -> Target<Scripted> {
+        let sender = Scripted { hand: self.clone(), limits: limits.clone() };
+        Target { id: id.to_owned(), destination: "scripted", endpoint: "memory".to_owned(), limits, sender }
+    }
+}
+
+/// See the module.
+pub(super) struct Scripted {
+    hand: Hand,
+    limits: Limits,
+}
+
+impl Destination for Scripted {
+    type Builder = Seqs;
+
+    fn begin(&self, _now_ms: i64) -> Result<Seqs, String> {
+        Ok(Seqs {
+            limits: self.limits.clone(),
+            seqs: Vec::new(),
+            bytes: 0,
+            unfit: self.hand.unfit.lock().unwrap().clone(),
+        })
+    }
+
+    async fn send(&self, body: Bytes) -> SendOutcome {
+        let seqs: Vec<u64> =
+            std::str::from_utf8(&body).unwrap().split_whitespace().map(|seq| seq.parse().unwrap()).collect();
+        let request = {
+            let mut record = self.hand.record.lock().unwrap();
+            record.flying += 1;
+            let request = Request { at: Instant::now(), seqs, flying: record.flying };
+            record.requests.push(request.clone());
+            request
+        };
+        self.hand.changed.notify_waiters();
+        let flight = Flight(&self.hand);
+        let reply = (self.hand.script.lock().unwrap())(&request);
+        if !reply.after.is_zero() {
+            tokio::time::sleep(reply.after).await;
+        }
+        if reply.arrived {
+            let mut record = self.hand.record.lock().unwrap();
+            for seq in &request.seqs {
+                *record.arrived.entry(*seq).or_default() += 1;
+            }
+        }
+        drop(flight);
+        reply.outcome
+    }
+
+    async fn reload_secrets(&self) -> Result<(), SecretError> {
+        self.hand.record.lock().unwrap().reloads += 1;
+        if *self.hand.secret_fails.lock().unwrap() {
+            return SecretSource::parse("$POLICY_GATEWAY_NO_SUCH_KEY").unwrap().resolve().map(drop);
+        }
+        Ok(())
+    }
+}
+
+/// Counts a request as under way, however it ends.
+struct Flight<'a>(&'a Hand);
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.0.record.lock().unwrap().flying -= 1;
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// A body: the seqs, ten bytes each.
+pub(super) struct Seqs {
+    limits: Limits,
+    seqs: Vec<u64>,
+    bytes: usize,
+    unfit: Vec<u64>,
+}
+
+impl BodyBuilder for Seqs {
+    fn push(&mut self, event: &StoredEvent) -> Push {
+        if self.unfit.contains(&event.seq) {
+            return Push::Unfit("unfit".to_owned());
+        }
+        if self.seqs.len() >= self.limits.batch_events_max || self.bytes + 10 > self.limits.batch_bytes_max {
+            return Push::Full;
+        }
+        self.bytes += 10;
+        self.seqs.push(event.seq);
+        Push::Taken
+    }
+
+    fn finish(self) -> Result<Encoded, String> {
+        let body = self.seqs.iter().map(|seq| format!("{seq:<9} ")).collect::<String>();
+        Ok(Encoded { body: body.into(), bytes_uncompressed: self.bytes as u64 })
+    }
+}
+
+/// Limits that keep batches small enough to look at.
+pub(super) fn limits(batch_events_max: usize) -> Limits {
+    Limits {
+        batch_events_max,
+        batch_bytes_max: 1_000_000,
+        linger: Duration::from_millis(200),
+        concurrency: 4,
+        timeout: Duration::from_secs(10),
+    }
+}
+
+/// Delivery to one scripted destination, `main`, over this outbox.
+pub(super) async fn start(outbox: &Arc<MemoryOutbox>, hand: &Hand, limits: Limits) -> Delivery<Scripted> {
+    let targets = vec![hand.target("main", limits)];
+    let outbox: Arc<MemoryOutbox> = Arc::clone(outbox);
+    Delivery::start_targets(outbox, targets, FakeClock::at(NOW_MS), &TaskTracker::new()).await.unwrap()
+}
