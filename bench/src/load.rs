@@ -201,21 +201,26 @@ pub(crate) async fn streams(target: &Target, rounds: u32) -> Result<Streamed> {
 struct Connection {
     stream: TcpStream,
     reader: Reader,
+    checked: bool,
 }
 
 impl Connection {
     async fn open(addr: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(addr).await.with_context(|| format!("connect to {addr}"))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, reader: Reader::default() })
+        Ok(Self { stream, reader: Reader::default(), checked: false })
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Result<()> {
         self.stream.write_all(request).await?;
         let answer = self.reader.message(&mut self.stream).await.context("no answer")?;
-        if !wire::is_ok(answer.head) {
+        // A refusal would be cheap, and a 200 as well: each connection's first answer is looked into.
+        let good =
+            wire::is_ok(answer.head) && (self.checked || wire::find(answer.body, FINISH_MARK).is_some());
+        if !good {
             bail!("{}{}", String::from_utf8_lossy(answer.head), String::from_utf8_lossy(answer.body));
         }
+        self.checked = true;
         Ok(())
     }
 
@@ -228,17 +233,25 @@ impl Connection {
         let mut streamed = Streamed::default();
         // The end of what was read so far: a mark may be cut by a read.
         let mut tail: Vec<u8> = Vec::new();
+        let mut finished = false;
         loop {
             let bytes = within(self.reader.some(&mut self.stream)).await?;
             streamed.reads += 1;
             let kept = tail.len();
             tail.extend_from_slice(bytes);
             streamed.frames += count_new(&tail, kept, FRAME_MARK);
+            finished |= wire::find(&tail, FINISH_MARK).is_some();
             if tail.ends_with(STREAM_END) {
+                if !finished || streamed.frames < FRAMES_MIN {
+                    bail!(
+                        "a stream of {} frames, finished: {finished}: …{}",
+                        streamed.frames,
+                        String::from_utf8_lossy(&tail)
+                    );
+                }
                 return Ok(streamed);
             }
-            let from = tail.len().saturating_sub(STREAM_END.len().max(FRAME_MARK.len()) - 1);
-            tail.drain(..from);
+            keep_tail(&mut tail);
         }
     }
 }
@@ -246,11 +259,23 @@ impl Connection {
 /// How each frame begins.
 const FRAME_MARK: &[u8] = b"data: ";
 
+/// How an answer ends that was given in full.
+const FINISH_MARK: &[u8] = br#""finish_reason":"stop""#;
+
+/// Frames of a stream that was passed on and not put together or replaced.
+const FRAMES_MIN: u64 = corpus::STREAM_FRAMES as u64 / 2;
+
 /// The last chunk of a body.
 const STREAM_END: &[u8] = b"\r\n0\r\n\r\n";
 
 async fn within<T>(read: impl Future<Output = io::Result<T>>) -> Result<T> {
     Ok(tokio::time::timeout(ANSWER_TIME_MAX, read).await.context("stream stalled")??)
+}
+
+/// Leaves as much as a mark that goes on in the next read may need.
+fn keep_tail(tail: &mut Vec<u8>) {
+    let longest = FINISH_MARK.len().max(STREAM_END.len()).max(FRAME_MARK.len());
+    tail.drain(..tail.len().saturating_sub(longest - 1));
 }
 
 /// How often `mark` ends past the first `old` bytes.
@@ -278,8 +303,7 @@ mod tests {
                 let kept = tail.len();
                 tail.extend_from_slice(piece);
                 frames += count_new(&tail, kept, FRAME_MARK);
-                let from = tail.len().saturating_sub(STREAM_END.len().max(FRAME_MARK.len()) - 1);
-                tail.drain(..from);
+                keep_tail(&mut tail);
             }
             assert_eq!(frames, 2, "cut at {cut}");
         }

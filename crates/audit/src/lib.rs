@@ -10,3 +10,4 @@ pub mod outbox;
 pub mod secret;
 #[cfg(test)]
 mod testing;
+pub mod verify;

@@ -58,6 +58,9 @@ pub enum AppendError {
     /// The log was closed.
     #[error("the audit log is closed")]
     Closed,
+    /// The text is not one JSON object on one line: a mistake of the program, not of the log.
+    #[error("the record is not one JSON object on one line")]
+    Malformed,
 }
 
 /// Resolves once the record is on disk, or with why it is not. Dropping it does not withdraw the record.

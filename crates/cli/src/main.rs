@@ -1,2 +1,47 @@
-//! The `policy-gateway` binary.
-fn main() {}
+//! The `policy-gateway` binary: command line, logging, runtime and exit code. Everything it does is in the modules
+//! below and the crates that they wire together.
+
+mod args;
+mod client;
+mod commands;
+mod config;
+mod logging;
+mod output;
+mod serve;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        // Whoever reads our output had enough: `audit query | head`.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell where stderr is gone too.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: args::Cli) -> anyhow::Result<ExitCode> {
+    logging::init(cli.log_format);
+    // An error means that a provider is installed already, which is all that is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    runtime()?.block_on(commands::run(cli.command))
+}
+
+/// One CPU is served best by one thread: nothing is handed over, nothing is woken elsewhere.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = if cpus == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    builder.enable_all().build()
+}

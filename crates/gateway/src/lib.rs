@@ -15,6 +15,8 @@ mod route;
 mod server;
 mod service;
 mod stream;
+#[cfg(test)]
+mod stream_tests;
 mod streaming;
 mod upstream;
 

@@ -9,6 +9,8 @@ use crate::document::Category;
 use crate::masker::Masker;
 use crate::matching::{Before, Normal, terms::Part};
 use crate::revision::Revision;
+use crate::rewrite;
+use crate::scan::{Scan, Span, What};
 use crate::verdict::{Decision, ReasonCode, Redactions};
 
 /// Who a message is from.
@@ -85,48 +87,80 @@ pub struct InputVerdict {
 /// Judges a request by its texts. A user message without text must still be listed, with an empty one, or the
 /// allowlist would look at the user message before it.
 pub fn evaluate_input(revision: &Revision, texts: &[Text<'_>], masker: &mut Masker) -> InputVerdict {
-    let _ = &masker;
-    let mut scratch = Normal::default();
-    let mut found = Vec::new();
-    let mut hits = Vec::new();
-    for text in texts {
-        if matches!(text.role, Role::System | Role::Developer) && !revision.scan_system() {
+    let mut scan = Scan::default();
+    let mut redactions = Redactions::new();
+    let mut groups = Vec::new();
+    let mut finds: Vec<(usize, Vec<Span>)> = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        if revision.redacts() {
+            masker.note_existing(&text.text);
+        }
+        if !is_judged(revision, text.role) {
             continue;
         }
-        found.clear();
-        let part = Part { text: &text.text, before: Before::START, more: false };
-        revision.denylist.find(part, &mut scratch, &mut found);
-        hits.extend(found.iter().map(|found| found.group));
-    }
-    let denylist_hits = revision.denylist.spellings_of(hits);
-    let mut allowlist_hits = Vec::new();
-    let last_user = texts.iter().filter(|text| text.role == Role::User).map(|text| text.message).max();
-    for text in texts {
-        if Some(text.message) == last_user && text.role == Role::User && text.is_content {
-            found.clear();
-            let part = Part { text: &text.text, before: Before::START, more: false };
-            revision.allowlist.find(part, &mut scratch, &mut found);
-            allowlist_hits.extend(found.iter().map(|found| found.group));
+        scan.reset();
+        scan.run(revision, &text.text, 0, false);
+        for span in &scan.spans {
+            match span.what {
+                What::Term(group) => groups.push(group),
+                What::Entity(entity) => *redactions.entry(entity).or_default() += 1,
+            }
+        }
+        if !scan.spans.is_empty() {
+            finds.push((index, std::mem::take(&mut scan.spans)));
         }
     }
-    let allowlist_hits = revision.allowlist.spellings_of(allowlist_hits);
+    let denylist_hits = revision.denylist.spellings_of(groups);
+    let allowlist_hits = allowlist_hits(revision, texts);
     let allowlist_missed = !revision.allowlist.is_empty() && allowlist_hits.is_empty();
     let decision = match (denylist_hits.is_empty(), allowlist_missed) {
         (false, _) => revision.violation_decision(),
         (true, true) => revision.miss_decision(),
         (true, false) => Decision::Allow,
     };
+    let edits = finds
+        .iter()
+        .filter_map(|(index, spans)| {
+            let text = &texts.get(*index)?.text;
+            let edits = if decision == Decision::Rewrite {
+                rewrite::cut(revision, text, spans, masker)
+            } else {
+                rewrite::redact(text, spans, masker)
+            };
+            (!edits.is_empty()).then_some(TextEdits { text: *index, edits })
+        })
+        .collect();
     InputVerdict {
         decision,
-        reason_code: ReasonCode::of(decision, false),
+        reason_code: ReasonCode::of(decision, !redactions.is_empty()),
         allowlist_missed,
         denylist_hits,
         allowlist_hits,
         triggered_categories: Vec::new(),
-        redactions: Redactions::new(),
-        edits: Vec::new(),
+        redactions,
+        edits,
         add_instruction: decision == Decision::Rewrite,
     }
+}
+
+fn is_judged(revision: &Revision, role: Role) -> bool {
+    revision.scan_system() || !matches!(role, Role::System | Role::Developer)
+}
+
+/// The allowlist looks at the content of the last user message only.
+fn allowlist_hits(revision: &Revision, texts: &[Text<'_>]) -> Vec<Arc<str>> {
+    if revision.allowlist.is_empty() {
+        return Vec::new();
+    }
+    let from_user = || texts.iter().filter(|text| text.role == Role::User);
+    let last = from_user().map(|text| text.message).max();
+    let mut normal = Normal::default();
+    let mut found = Vec::new();
+    for text in from_user().filter(|text| Some(text.message) == last && text.is_content) {
+        let part = Part { text: &text.text, before: Before::START, more: false };
+        revision.allowlist.find(part, &mut normal, &mut found);
+    }
+    revision.allowlist.spellings_of(found.iter().map(|found| found.group))
 }
 
 /// A text with its edits applied. Ranges that do not fit the text are left out.

@@ -10,6 +10,8 @@ pub mod output;
 pub mod problems;
 mod matching;
 mod revision;
+mod rewrite;
+mod scan;
 mod validate;
 mod verdict;
 

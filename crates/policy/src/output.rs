@@ -5,10 +5,14 @@
 use std::sync::Arc;
 
 use crate::document::Category;
+use crate::entities::CONTEXT_BYTES;
 use crate::masker::Masker;
-use crate::matching::{Before, Normal, terms::Part};
 use crate::revision::Revision;
+use crate::scan::{Scan, What};
 use crate::verdict::Redactions;
+
+/// Decided bytes kept beyond the context before they are moved out of the way.
+const DECIDED_BYTES_MAX: usize = 1024;
 
 /// What happens at the first denied term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +38,7 @@ pub enum Flow {
 pub struct OutputFindings {
     /// Denylist terms found, in the policy's spelling and order, each once.
     pub denylist_hits: Vec<Arc<str>>,
-    /// Entities replaced, by type.
+    /// Entities taken out, by type.
     pub redactions: Redactions,
     /// Listed categories that fired.
     pub triggered_categories: Vec<Category>,
@@ -57,15 +61,20 @@ impl OutputFindings {
 }
 
 /// The scan of one channel of streamed text: one choice's content, for example.
+///
+/// What it holds back is the longest end of the text that could still become part of a denied term or an
+/// entity: in plain prose at most the last word. It never holds more than a few KiB, whatever is pushed.
 #[derive(Debug)]
 pub struct OutputScan {
     revision: Arc<Revision>,
-    mode: OutputMode,
-    findings: OutputFindings,
+    scan: Scan,
+    release: Release,
+    /// Context, then what is held.
     buffer: String,
+    /// Where in the buffer the held part begins.
+    undecided: usize,
     scanned: u64,
     released: u64,
-    stopped: bool,
 }
 
 impl OutputScan {
@@ -73,43 +82,46 @@ impl OutputScan {
     pub fn new(revision: Arc<Revision>, mode: OutputMode) -> Self {
         Self {
             revision,
-            mode,
-            findings: OutputFindings::default(),
+            scan: Scan::default(),
+            release: Release::new(mode),
             buffer: String::new(),
+            undecided: 0,
             scanned: 0,
             released: 0,
-            stopped: false,
         }
     }
 
     /// Takes the next piece of text and appends to `released` what may now leave.
     pub fn push(&mut self, chunk: &str, masker: &mut Masker, released: &mut String) -> Flow {
-        let _ = (masker, released);
         self.scanned += chunk.len() as u64;
+        if self.release.stopped || chunk.is_empty() {
+            return self.flow();
+        }
+        if !self.revision.has_output_rules() {
+            self.released += chunk.len() as u64;
+            released.push_str(chunk);
+            return Flow::Continue;
+        }
         self.buffer.push_str(chunk);
-        if self.stopped { Flow::Stop } else { Flow::Continue }
+        self.advance(true, masker, released)
     }
 
     /// Says that no more text comes and appends the rest of what may leave.
     pub fn finish(&mut self, masker: &mut Masker, released: &mut String) -> Flow {
-        let text = std::mem::take(&mut self.buffer);
-        let (changed, findings) = scan_text(&self.revision, &text, self.mode, masker);
-        let out = changed.as_deref().unwrap_or(&text);
-        self.released += out.len() as u64;
-        released.push_str(out);
-        self.stopped = self.mode == OutputMode::Stop && !findings.denylist_hits.is_empty();
-        self.findings = findings;
-        if self.stopped { Flow::Stop } else { Flow::Continue }
+        if self.release.stopped {
+            return Flow::Stop;
+        }
+        self.advance(false, masker, released)
     }
 
-    /// Bytes pushed and neither released nor taken out yet.
+    /// Bytes pushed that are neither released nor taken out yet.
     pub fn held(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len().saturating_sub(self.undecided.max(self.release.covered))
     }
 
     /// What was found so far.
     pub fn findings(&self) -> &OutputFindings {
-        &self.findings
+        &self.release.findings
     }
 
     /// Bytes of text pushed.
@@ -117,9 +129,40 @@ impl OutputScan {
         self.scanned
     }
 
-    /// Bytes of text released.
+    /// Bytes of text released, masks and placeholders included.
     pub fn released_bytes(&self) -> u64 {
         self.released
+    }
+
+    fn advance(&mut self, more: bool, masker: &mut Masker, released: &mut String) -> Flow {
+        let before = released.len();
+        let decided = self.scan.run(&self.revision, &self.buffer, self.undecided, more);
+        self.release.pass(&self.revision, &self.scan, &self.buffer, self.undecided, decided, masker, released);
+        self.released += (released.len() - before) as u64;
+        self.undecided = decided;
+        if self.release.stopped || !more {
+            self.buffer.clear();
+            self.undecided = 0;
+            return self.flow();
+        }
+        let spare = self.undecided.saturating_sub(CONTEXT_BYTES);
+        if spare > DECIDED_BYTES_MAX {
+            self.forget(spare);
+        }
+        Flow::Continue
+    }
+
+    /// Drops the beginning of the buffer, and with it nothing that is looked at again.
+    fn forget(&mut self, spare: usize) {
+        let bytes = self.buffer.floor_char_boundary(spare);
+        self.buffer.drain(..bytes);
+        self.undecided -= bytes;
+        self.scan.forget(bytes);
+        self.release.covered = self.release.covered.saturating_sub(bytes);
+    }
+
+    fn flow(&self) -> Flow {
+        if self.release.stopped { Flow::Stop } else { Flow::Continue }
     }
 }
 
@@ -130,28 +173,85 @@ pub fn scan_text(
     mode: OutputMode,
     masker: &mut Masker,
 ) -> (Option<String>, OutputFindings) {
-    let _ = masker;
-    let mut found = Vec::new();
-    let part = Part { text, before: Before::START, more: false };
-    revision.denylist.find(part, &mut Normal::default(), &mut found);
-    if found.is_empty() {
+    let mut scan = Scan::default();
+    let decided = scan.run(revision, text, 0, false);
+    if scan.spans.is_empty() {
         return (None, OutputFindings::default());
     }
+    let mut release = Release::new(mode);
     let mut out = String::with_capacity(text.len());
-    let mut at = 0;
-    for found in &found {
-        if found.start >= at {
-            out.push_str(text.get(at..found.start).unwrap_or_default());
-            if mode == OutputMode::Stop {
-                break;
+    release.pass(revision, &scan, text, 0, decided, masker, &mut out);
+    (Some(out), release.findings)
+}
+
+/// Turns finds into what may leave.
+#[derive(Debug)]
+struct Release {
+    mode: OutputMode,
+    findings: OutputFindings,
+    /// Groups of the terms found, sorted; `findings` has their spellings.
+    groups: Vec<u32>,
+    /// Up to here the text is covered by a mask or placeholder that stands already.
+    covered: usize,
+    stopped: bool,
+}
+
+impl Release {
+    fn new(mode: OutputMode) -> Self {
+        Self { mode, findings: OutputFindings::default(), groups: Vec::new(), covered: 0, stopped: false }
+    }
+
+    /// Releases `text[from..to]` as the finds of `scan` allow.
+    #[expect(clippy::too_many_arguments, reason = "the two callers have no state in common to hold these")]
+    fn pass(
+        &mut self,
+        revision: &Revision,
+        scan: &Scan,
+        text: &str,
+        from: usize,
+        to: usize,
+        masker: &mut Masker,
+        out: &mut String,
+    ) {
+        let mut at = from.max(self.covered).max(scan.tail_end);
+        for span in &scan.spans {
+            if let What::Entity(entity) = span.what {
+                *self.findings.redactions.entry(entity).or_default() += 1;
             }
-            out.push_str("███");
+            let stops = self.mode == OutputMode::Stop && matches!(span.what, What::Term(_));
+            if span.start >= at {
+                out.push_str(text.get(at..span.start).unwrap_or_default());
+                match span.what {
+                    What::Term(_) if stops => {}
+                    What::Term(_) => out.push_str(revision.mask()),
+                    What::Entity(entity) => {
+                        masker.write_placeholder(entity, text.get(span.start..span.end).unwrap_or_default(), out);
+                    }
+                }
+            }
+            self.findings.changed = true;
+            if stops {
+                self.stopped = true;
+                self.note(revision, scan.all_groups());
+                return;
+            }
+            at = at.max(span.end);
         }
-        at = at.max(found.end);
+        self.note(revision, scan.spans.iter().filter_map(|span| match span.what {
+            What::Term(group) => Some(group),
+            What::Entity(_) => None,
+        }));
+        out.push_str(text.get(at..to).unwrap_or_default());
+        self.covered = at.max(to);
     }
-    if mode == OutputMode::Mask {
-        out.push_str(text.get(at..).unwrap_or_default());
+
+    fn note(&mut self, revision: &Revision, groups: impl Iterator<Item = u32>) {
+        let before = self.groups.len();
+        self.groups.extend(groups);
+        if self.groups.len() > before {
+            self.groups.sort_unstable();
+            self.groups.dedup();
+            self.findings.denylist_hits = revision.denylist.spellings_of(self.groups.iter().copied());
+        }
     }
-    let denylist_hits = revision.denylist.spellings_of(found.iter().map(|found| found.group));
-    (Some(out), OutputFindings { denylist_hits, changed: true, ..OutputFindings::default() })
 }

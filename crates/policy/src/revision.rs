@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::document::{PolicyDocument, ResponseMode};
+use crate::matching::normalise;
 use crate::matching::terms::Terms;
 use crate::problems::Problem;
 use crate::validate;
@@ -19,12 +20,17 @@ const REWRITE_INSTRUCTION: &str = "Parts of this conversation were removed or ch
      this service. Answer helpfully within that policy: do not guess, restore or discuss what was removed, and \
      if nothing is left to answer, say briefly what you can help with instead.";
 
+/// What may stand for a denied term in an answer: no letters or digits, so that they are no part of a word
+/// beside them.
+const MASKS: [&str; 4] = ["███", "▒▒▒", "***", "---"];
+
 /// One revision of a policy, ready to judge.
 #[derive(Debug)]
 pub struct Revision {
     document: PolicyDocument,
     number: u64,
     digest: [u8; 32],
+    mask: &'static str,
     pub(crate) denylist: Terms,
     pub(crate) allowlist: Terms,
 }
@@ -42,6 +48,7 @@ impl Revision {
         }
         Ok(Self {
             digest: document.digest(),
+            mask: mask(&document.rules.denylist),
             denylist: Terms::new(document.rules.denylist.iter().map(String::as_str)),
             allowlist: Terms::new(document.rules.allowlist.iter().map(String::as_str)),
             document,
@@ -117,6 +124,11 @@ impl Revision {
         self.redacts() || !self.denylist.is_empty() || !self.document.rules.flagged_categories.is_empty()
     }
 
+    /// What stands for a denied term in an answer.
+    pub fn mask(&self) -> &'static str {
+        self.mask
+    }
+
     /// Two lists of hits as one, in the policy's order.
     pub(crate) fn denylist_union(&self, left: &[Arc<str>], right: &[Arc<str>]) -> Vec<Arc<str>> {
         match (left, right) {
@@ -130,4 +142,11 @@ impl Revision {
                 .collect(),
         }
     }
+}
+
+/// The first mask of which no term has a part; so masks never are, or complete, a term.
+fn mask(denylist: &[String]) -> &'static str {
+    let forms: Vec<String> = denylist.iter().map(|term| normalise(term)).collect();
+    let free = |mask: &&&str| !forms.iter().any(|form| mask.chars().any(|c| form.contains(c)));
+    MASKS.iter().find(free).copied().unwrap_or_default()
 }

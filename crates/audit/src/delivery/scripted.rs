@@ -71,6 +71,8 @@ pub(super) struct Record {
     /// How often each seq arrived.
     pub(super) arrived: BTreeMap<u64, u32>,
     pub(super) reloads: usize,
+    /// The times that bodies were made for.
+    pub(super) begun: Vec<i64>,
     flying: usize,
 }
 
@@ -135,7 +137,8 @@ pub(super) struct Scripted {
 impl Destination for Scripted {
     type Builder = Seqs;
 
-    fn begin(&self, _now_ms: i64) -> Result<Seqs, String> {
+    fn begin(&self, now_ms: i64) -> Result<Seqs, String> {
+        self.hand.record.lock().unwrap().begun.push(now_ms);
         Ok(Seqs {
             limits: self.limits.clone(),
             seqs: Vec::new(),

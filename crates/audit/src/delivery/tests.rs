@@ -345,6 +345,26 @@ async fn a_held_destination_does_not_touch_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_try_is_encoded_for_its_own_time() {
+    const HOUR_MS: i64 = 3_600_000;
+    let outbox = outbox_with_cursor(1).await;
+    let hand = Hand::new(|_| Reply::retry("503"));
+    let clock = FakeClock::at(NOW_MS);
+    let targets = vec![hand.target("main", limits(10))];
+    let store: Arc<MemoryOutbox> = Arc::clone(&outbox);
+    let shown: Arc<FakeClock> = Arc::clone(&clock);
+    let _delivery = Delivery::start_targets(store, targets, shown, &TaskTracker::new()).await.unwrap();
+    sleep(A_WHILE).await;
+    clock.set(NOW_MS + 19 * HOUR_MS);
+    let tries = hand.requests().len();
+    hand.set(|_| Reply::ok());
+    hand.until(|record| record.arrived.len() == 1).await;
+    let begun = hand.record.lock().unwrap().begun.clone();
+    assert_eq!(begun.len(), tries + 1);
+    assert_eq!((begun[0], begun[tries]), (NOW_MS, NOW_MS + 19 * HOUR_MS));
+}
+
+#[tokio::test(start_paused = true)]
 async fn lag_is_the_age_of_the_oldest_pending_event() {
     let outbox = outbox_with_cursor(3).await;
     let hand = Hand::new(|_| Reply::retry("503"));

@@ -1,8 +1,25 @@
 //! Personal data and secrets: what types there are, and the search for them in a text or a part of a stream.
-//! What is done about a find (placeholders, counts) is up to `masker`, `input` and `output`.
+//! What is done about a find (placeholders, counts) is up to `masker`, `input` and `output`. Each scanner judges
+//! one place; here it is decided which places are worth one.
+
+mod email;
+mod formats;
+mod iban;
+mod ipv6;
+mod numbers;
+mod phone;
+mod secrets;
+mod view;
+
+use std::sync::LazyLock;
+
+pub(crate) use view::Tail;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use view::{Attempt, View, is_word};
+
+use crate::matching::ByteTable;
 
 /// A type of personal data or secret that redaction knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -63,5 +80,252 @@ impl EntityType {
 
     pub(crate) fn from_placeholder(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|entity| entity.placeholder() == name)
+    }
+}
+
+/// Bytes before the undecided part of a stream that scanners may look back on: the longest such look is at the
+/// part of an e-mail address before its `@`, or at the line that ends a private key.
+pub(crate) const CONTEXT_BYTES: usize = 128;
+
+/// An entity found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entity {
+    pub(crate) start: usize,
+    /// The end of the text for one that goes on beyond it.
+    pub(crate) end: usize,
+    pub(crate) entity: EntityType,
+    /// How it goes on.
+    pub(crate) tail: Option<Tail>,
+}
+
+/// Appends the entities of `text[from..]` that begin before the returned place, in order and not overlapping.
+/// From that place on nothing is decided yet. Looking back ends at `floor`. Without `more` to come the
+/// returned place is the end of the text.
+pub(crate) fn find(text: &str, from: usize, floor: usize, more: bool, found: &mut Vec<Entity>) -> usize {
+    let openings = &*OPENINGS;
+    let mut view = View { text, bytes: text.as_bytes(), floor, more };
+    let mut at = from;
+    let mut mail = email::next(&view, from);
+    let mut credentials = credentials_start(&view, from);
+    while let Some(byte) = view.get(at) {
+        let place = PLACES.get(byte);
+        let mail_start = mail.map_or(usize::MAX, |mail| mail.start);
+        if place == Place::Plain && at != mail_start && at != credentials {
+            at += 1;
+            continue;
+        }
+        let mut best = Typed::NO;
+        if let Some(candidate) = mail.filter(|mail| mail.start <= at) {
+            if candidate.start == at {
+                best = best.or(EntityType::EmailAddress, email::at(&view, candidate));
+            }
+        }
+        if at == credentials {
+            best = best.or(EntityType::Secret, secrets::credentials(&view, at));
+        }
+        let word = matches!(place, Place::Letter | Place::Digit) && !view.before(at).is_some_and(is_word);
+        match place {
+            Place::Letter if word => best = best.longer(letters(&view, at, openings)),
+            Place::Digit if word => best = best.longer(digits(&view, at)),
+            Place::PhoneMark => best = best.or(EntityType::PhoneNumber, phone::marked(&view, at)),
+            Place::Dash => best = best.or(EntityType::Secret, secrets::private_key(&view, at)),
+            Place::Colon => {
+                if view.from(at).starts_with(b"://") {
+                    credentials = at + 3;
+                }
+                if view.get(at + 1) == Some(b':') || view.unknown(at + 1) {
+                    best = best.or(EntityType::IpAddress, ipv6::at(&view, at));
+                }
+            }
+            _ => {}
+        }
+        match best.attempt {
+            Attempt::More if more => return at,
+            Attempt::Found { start, end } => {
+                found.push(Entity { start, end, entity: best.entity, tail: None });
+                at = end;
+                view.floor = end;
+                mail = email::next(&view, at);
+            }
+            Attempt::Open { start, tail } => {
+                let end = text.len();
+                found.push(Entity { start, end, entity: best.entity, tail: Some(tail) });
+                return end;
+            }
+            Attempt::No | Attempt::More => {
+                let next = match place {
+                    Place::Letter | Place::Digit => view.run(at, is_word),
+                    _ => at + 1,
+                };
+                if mail.is_some_and(|mail| mail.start < next) {
+                    mail = email::next_after(&view, mail);
+                }
+                at = next;
+            }
+        }
+    }
+    if more { email::unfinished(&view).map_or(text.len(), |start| start.max(from)) } else { text.len() }
+}
+
+/// Continues an entity that went on beyond the text it was found in: where it ends, `None` if that is beyond
+/// this text too. `from` is where this part of it begins, with context before it.
+pub(crate) fn tail_end(text: &str, from: usize, tail: Tail, more: bool) -> Option<usize> {
+    let view = View { text, bytes: text.as_bytes(), floor: 0, more };
+    match tail {
+        Tail::Token { .. } => secrets::tail_end(&view, from, tail),
+        Tail::PrivateKey => secrets::tail_end(&view, from.saturating_sub(secrets::KEY_END_BYTES_MAX), tail),
+    }
+}
+
+/// What a byte can begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Plain,
+    Letter,
+    Digit,
+    PhoneMark,
+    Colon,
+    Dash,
+}
+
+const PLACES: ByteTable<Place> = {
+    let mut table = ByteTable::all(Place::Plain);
+    let mut byte = 0u8;
+    while byte < 128 {
+        table.set(
+            byte,
+            match byte {
+                b'0'..=b'9' => Place::Digit,
+                b'a'..=b'z' | b'A'..=b'Z' | b'_' => Place::Letter,
+                b'+' | b'(' => Place::PhoneMark,
+                b':' => Place::Colon,
+                b'-' => Place::Dash,
+                _ => Place::Plain,
+            },
+        );
+        byte += 1;
+    }
+    table
+};
+
+/// An attempt with the type it was made for.
+#[derive(Clone, Copy, Debug)]
+struct Typed {
+    entity: EntityType,
+    attempt: Attempt,
+}
+
+impl Typed {
+    const NO: Self = Self { entity: EntityType::Secret, attempt: Attempt::No };
+    const MORE: Self = Self { entity: EntityType::Secret, attempt: Attempt::More };
+
+    fn or(self, entity: EntityType, attempt: Attempt) -> Self {
+        self.longer(Self { entity, attempt })
+    }
+
+    /// The longer of the two, the first if they are equal; undecided if one is.
+    fn longer(self, other: Self) -> Self {
+        if longer(self.attempt, other.attempt) == self.attempt { self } else { other }
+    }
+}
+
+fn longer(first: Attempt, second: Attempt) -> Attempt {
+    let reach = |attempt| match attempt {
+        Attempt::No => 0,
+        Attempt::Found { end, .. } => end,
+        Attempt::Open { .. } => usize::MAX - 1,
+        Attempt::More => usize::MAX,
+    };
+    if reach(second) > reach(first) { second } else { first }
+}
+
+fn longest(attempts: impl IntoIterator<Item = Attempt>) -> Attempt {
+    attempts.into_iter().fold(Attempt::No, longer)
+}
+
+fn longest_typed(attempts: impl IntoIterator<Item = (EntityType, Attempt)>) -> Typed {
+    attempts.into_iter().fold(Typed::NO, |best, (entity, attempt)| best.or(entity, attempt))
+}
+
+/// What may begin with a letter.
+fn letters(view: &View<'_>, at: usize, openings: &Openings) -> Typed {
+    let mut best = Typed::NO;
+    match openings.at(view, at) {
+        Opening::No => {}
+        Opening::Token => {
+            best = best.or(EntityType::Secret, secrets::token(view, at)).or(EntityType::IbanCode, iban::at(view, at));
+        }
+        Opening::Unknown => return Typed::MORE,
+    }
+    if view.get(at).is_some_and(|byte| byte.is_ascii_hexdigit())
+        && view.get(at + 1).is_none_or(|byte| byte.is_ascii_hexdigit() || byte == b':')
+    {
+        best = best
+            .or(EntityType::IpAddress, ipv6::at(view, at))
+            .or(EntityType::Secret, secrets::mailchimp(view, at));
+    }
+    best
+}
+
+/// What may begin with a digit.
+fn digits(view: &View<'_>, at: usize) -> Typed {
+    numbers::at(view, at)
+        .or(EntityType::IpAddress, ipv6::at(view, at))
+        .or(EntityType::Secret, secrets::telegram(view, at))
+        .or(EntityType::Secret, secrets::mailchimp(view, at))
+}
+
+/// Where a user name and password may begin if `://` lies across, or ends at, `from`.
+fn credentials_start(view: &View<'_>, from: usize) -> usize {
+    (from.saturating_sub(3).max(view.floor)..from)
+        .find(|at| view.from(*at).starts_with(b"://"))
+        .map_or(usize::MAX, |at| at + 3)
+}
+
+/// First three bytes of everything that begins with letters: a set with false positives and no false negatives.
+struct Openings([u64; 64]);
+
+enum Opening {
+    No,
+    Token,
+    Unknown,
+}
+
+static OPENINGS: LazyLock<Openings> = LazyLock::new(|| {
+    let mut openings = Openings([0; 64]);
+    for prefix in secrets::prefixes() {
+        match prefix {
+            [a, b, c, ..] => openings.add(*a, *b, *c),
+            [a, b] => (0..=u8::MAX).for_each(|c| openings.add(*a, *b, c)),
+            _ => {}
+        }
+    }
+    for [a, b] in iban::countries() {
+        (b'0'..=b'9').for_each(|c| openings.add(a, b, c));
+    }
+    openings
+});
+
+impl Openings {
+    fn at(&self, view: &View<'_>, at: usize) -> Opening {
+        let Some(&[a, b, c]) = view.bytes.get(at..at + 3) else {
+            // Every second byte is part of a word, but for that of `s-s4t2ud-`.
+            let goes_on = view.get(at + 1).is_none_or(|byte| is_word(byte) || byte == b'-');
+            return if view.more && goes_on { Opening::Unknown } else { Opening::No };
+        };
+        let (word, bit) = Self::place(a, b, c);
+        if self.0.get(word).is_some_and(|word| word & bit != 0) { Opening::Token } else { Opening::No }
+    }
+
+    fn add(&mut self, a: u8, b: u8, c: u8) {
+        let (word, bit) = Self::place(a, b, c);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    fn place(a: u8, b: u8, c: u8) -> (usize, u64) {
+        let hash = u32::from_le_bytes([a, b, c, 0]).wrapping_mul(0x9e37_79b1) >> 20;
+        ((hash / 64) as usize, 1 << (hash % 64))
     }
 }

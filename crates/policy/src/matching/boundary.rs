@@ -14,9 +14,15 @@ pub(crate) struct Before {
     second: Wb,
 }
 
+impl Default for Before {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
 impl Before {
     /// Nothing stands before.
-    pub(crate) const START: Self = Self { last: Wb::Other, second: Wb::Other };
+    pub(crate) const START: Self = Self { last: Wb::Start, second: Wb::Start };
 
     /// What stands before `text[at..]`, when `self` stands before `text`.
     pub(crate) fn at(self, text: &str, at: usize) -> Self {
@@ -25,6 +31,8 @@ impl Before {
         match (bases.next(), bases.next()) {
             (Some(last), Some(second)) => Self { last, second },
             (Some(last), None) => Self { last, second: self.last },
+            // Marks with nothing to stand on are a character of their own.
+            (None, _) if at > 0 && self.last == Wb::Start => Self { last: Wb::Other, second: Wb::Start },
             (None, _) => self,
         }
     }
@@ -54,6 +62,7 @@ pub(crate) fn is_boundary(before: Before, text: &str, at: usize, more: bool) -> 
     let Some(next) = after.next() else { return if more { None } else { Some(true) } };
     let Before { last, second } = before.at(text, at);
     let joined = match (last, next) {
+        (Wb::Start, _) => false,
         (_, Wb::Extend) => true,
         (a, b) if is_letter(a) && is_letter(b) => true,
         (a, b) if is_letter(a) && b == Wb::Numeric || a == Wb::Numeric && is_letter(b) => true,

@@ -12,9 +12,10 @@ use unicode_normalization::char::{canonical_combining_class, decompose_compatibl
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// Word-break classes as the rules of UAX #29 tell them apart; what no rule about letters and digits
-/// mentions is `Other`. `Extend` stands for Extend, Format and ZWJ.
+/// mentions is `Other`. `Extend` stands for Extend, Format and ZWJ; no character has `Start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wb {
+    Start,
     Other,
     ALetter,
     HebrewLetter,

@@ -6,6 +6,8 @@ mod compress;
 mod config;
 mod encode;
 mod send;
+#[cfg(test)]
+mod send_tests;
 mod stored;
 mod tags;
 #[cfg(test)]

@@ -1,0 +1,308 @@
+//! The command line as it is typed. What the commands do is in `commands` and `serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Policy Gateway: governs LLM traffic by policy-as-code and delivers an audit record of every decision.
+#[derive(Debug, Parser)]
+#[command(name = "policy-gateway", version, about, max_term_width = 110, propagate_version = true)]
+#[command(after_help = "Every command explains itself: policy-gateway COMMAND --help. \
+    The exit code is 0 only on success; errors go to stderr.")]
+pub(crate) struct Cli {
+    /// How the log on stderr is written; RUST_LOG says how much of it (default `info`).
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "POLICY_GATEWAY_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway.
+    ///
+    /// Prints `listening on http://ADDR` once it serves. SIGTERM or SIGINT lets requests in flight finish, delivers
+    /// what it can and ends; a second signal ends at once. SIGHUP reads the configuration, policies and secrets
+    /// again, all or nothing.
+    Serve(ServeArgs),
+    /// Check a configuration and everything it names, and report all problems.
+    Check(CheckArgs),
+    /// The configuration file itself.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Policy documents.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Read, check and copy the audit log; works while a gateway runs.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Destinations that audit events are delivered to.
+    #[command(subcommand)]
+    Export(ExportCommand),
+    /// Stand-ins for a model and for Datadog, for tests and trials.
+    #[command(subcommand)]
+    Demo(DemoCommand),
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file (YAML or JSON).
+    #[arg(short, long, value_name = "FILE", env = "POLICY_GATEWAY_CONFIG")]
+    pub(crate) config: PathBuf,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Listen here instead of where the configuration says, `HOST:PORT`; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Commands about the configuration file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the JSON schema of the configuration file; `--policy` that of a policy document.
+    Schema {
+        /// The schema of policy documents instead.
+        #[arg(long)]
+        policy: bool,
+    },
+}
+
+/// Commands about policy documents.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Check policy files and report all problems.
+    Validate {
+        /// Policy files (YAML or JSON); several documents in one file are read.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Where the audit log is: named by the configuration, or itself.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct StoreArgs {
+    /// Configuration file that names the store.
+    #[arg(short, long, value_name = "FILE", env = "POLICY_GATEWAY_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The store itself: a path, or `sqlite://PATH`. Beats --config.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) store: Option<String>,
+}
+
+/// Commands about the audit log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print events, newest first.
+    Query(QueryArgs),
+    /// Check the hash chain: that no event was changed, removed or put in.
+    Verify(VerifyArgs),
+    /// Copy events as they are stored, one JSON object a line, oldest first; `audit verify --file` reads them.
+    Export(AuditExportArgs),
+}
+
+/// Which events.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct FilterArgs {
+    /// Only this policy.
+    #[arg(long, value_name = "ID")]
+    pub(crate) policy_id: Option<String>,
+    /// Only this project.
+    #[arg(long, value_name = "ID")]
+    pub(crate) project_id: Option<String>,
+    /// Only this end user.
+    #[arg(long, value_name = "USER")]
+    pub(crate) policy_user: Option<String>,
+    /// Only this decision: allow, rewrite, summary, escalate or refuse.
+    #[arg(long, value_name = "DECISION", value_parser = crate::commands::audit::parse_decision)]
+    pub(crate) decision: Option<policy::Decision>,
+    /// Only this type: enforcement, simulation, revision, rollback, quota, error, admin, checkpoint, heartbeat, gap.
+    #[arg(long, value_name = "TYPE", value_parser = crate::commands::audit::parse_event_type)]
+    pub(crate) event_type: Option<audit::event::EventType>,
+    /// Only this event.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) event_id: Option<uuid::Uuid>,
+    /// Only events of this request.
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<String>,
+    /// Only events from this time on: RFC 3339, or back from now as in 90s, 15m, 1h, 7d.
+    #[arg(long, value_name = "TIME", value_parser = crate::commands::audit::parse_time)]
+    pub(crate) from: Option<jiff::Timestamp>,
+    /// Only events before this time, written as for --from.
+    #[arg(long, value_name = "TIME", value_parser = crate::commands::audit::parse_time)]
+    pub(crate) to: Option<jiff::Timestamp>,
+}
+
+/// Arguments of `audit query`.
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// At most so many events.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    /// Oldest first.
+    #[arg(long)]
+    pub(crate) oldest_first: bool,
+    /// Print events as they are stored, one JSON object a line; the default where stdout is not a terminal.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print a table even where stdout is not a terminal.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) table: bool,
+}
+
+/// Arguments of `audit verify`.
+#[derive(Debug, Args)]
+#[group(id = "evidence", required = true, multiple = true, args = ["config", "store", "file"])]
+pub(crate) struct VerifyArgs {
+    /// Configuration file that names the store.
+    #[arg(short, long, value_name = "FILE", env = "POLICY_GATEWAY_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The store itself: a path, or `sqlite://PATH`. Beats --config.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) store: Option<String>,
+    /// A file of events, one JSON object a line, as `audit export` writes it; `-` is stdin. Beats the others.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `audit export`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditExportArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Write here instead of to stdout; the file must not exist yet.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Commands about destinations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExportCommand {
+    /// List the destinations of the configuration.
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send one synthetic event to each destination (or to one) and say what came of it.
+    Test {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Only this destination.
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what was accepted, delivered, is pending and is dead: from the gateway, or from the store where none
+    /// answers.
+    Status {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Only this destination.
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send events to a destination again: through the gateway where it runs, from the store otherwise.
+    Replay(ReplayArgs),
+}
+
+/// Arguments of `export replay`.
+#[derive(Debug, Args)]
+#[group(id = "selection", required = true, multiple = false, args = ["from", "dead"])]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// The destination.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// First event of the range, by `seq`.
+    #[arg(long, value_name = "SEQ", requires = "to")]
+    pub(crate) from: Option<u64>,
+    /// Last event of the range, by `seq`.
+    #[arg(long, value_name = "SEQ", requires = "from")]
+    pub(crate) to: Option<u64>,
+    /// The events that the destination would not take; those that go through now count as delivered.
+    #[arg(long)]
+    pub(crate) dead: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Stand-ins, each on its own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DemoCommand {
+    /// A model that speaks OpenAI's API and answers without thinking.
+    #[command(after_long_help = demo::model::DIRECTIVES_HELP)]
+    Model {
+        /// Listen here; port 0 takes any free one.
+        #[arg(long, value_name = "ADDR")]
+        listen: SocketAddr,
+        /// Names that it answers to; may be given several times, `*` stands for any. Default: `demo-model`.
+        #[arg(long = "model", value_name = "NAME")]
+        models: Vec<String>,
+        /// Take requests with this bearer token only. Default: any, or none.
+        #[arg(long, value_name = "KEY", env = "DEMO_MODEL_API_KEY", hide_env_values = true)]
+        api_key: Option<String>,
+    },
+    /// A Datadog Logs intake that checks what it is sent as the real one would.
+    #[command(after_long_help = demo::intake::CONTROL_HELP)]
+    DatadogIntake {
+        /// Listen here; port 0 takes any free one.
+        #[arg(long, value_name = "ADDR")]
+        listen: SocketAddr,
+        /// Take logs with this key only; may be given several times. Default: `demo-datadog-key`.
+        #[arg(long = "api-key", value_name = "KEY")]
+        api_keys: Vec<String>,
+        /// Write every log taken to this file, one JSON object a line.
+        #[arg(long, value_name = "FILE")]
+        journal: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,29 @@
+//! The commands, one file per subject. Each prints its result on stdout and answers the exit code; an error is for
+//! `main` to print.
+
+pub(crate) mod audit;
+mod check;
+mod demo;
+mod export;
+mod policy;
+mod schema;
+
+use std::process::ExitCode;
+
+use crate::args::{Command, ConfigCommand};
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// Whatever kept it from its end, in plain words.
+pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => crate::serve::run(args).await,
+        Command::Check(args) => check::run(&args),
+        Command::Config(ConfigCommand::Schema { policy }) => schema::run(policy),
+        Command::Policy(command) => policy::run(command),
+        Command::Audit(command) => audit::run(command),
+        Command::Export(command) => export::run(command).await,
+        Command::Demo(command) => demo::run(command).await,
+    }
+}

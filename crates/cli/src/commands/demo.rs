@@ -1,0 +1,53 @@
+//! `demo`: the built-in model and Datadog intake, each on its own, until a signal ends them.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use demo::intake::{Intake, IntakeOptions};
+use demo::model::{Model, ModelOptions};
+
+use crate::args::DemoCommand;
+use crate::output::Output;
+use crate::serve::signal::Signals;
+
+/// Runs a stand-in.
+///
+/// # Errors
+/// Where it cannot listen.
+pub(crate) async fn run(command: DemoCommand) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    match command {
+        DemoCommand::Model { listen, models, api_key } => {
+            let mut options = ModelOptions { listen, api_key, ..ModelOptions::default() };
+            if !models.is_empty() {
+                options.models = models;
+            }
+            let model = Model::start(options).await.with_context(|| cannot_listen(listen))?;
+            announce(model.addr())?;
+            signals.stop().await;
+            model.shutdown().await;
+        }
+        DemoCommand::DatadogIntake { listen, api_keys, journal } => {
+            let mut options = IntakeOptions { listen, journal, ..IntakeOptions::default() };
+            if !api_keys.is_empty() {
+                options.api_keys = api_keys;
+            }
+            let intake = Intake::start(options).await.with_context(|| cannot_listen(listen))?;
+            announce(intake.addr())?;
+            signals.stop().await;
+            intake.shutdown().await;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn announce(addr: SocketAddr) -> std::io::Result<()> {
+    let mut output = Output::stdout();
+    output.line(&format!("listening on http://{addr}"))?;
+    output.flush()
+}
+
+fn cannot_listen(listen: SocketAddr) -> String {
+    format!("cannot listen on {listen}: is something else there? port 0 takes any free one")
+}

@@ -1,0 +1,283 @@
+//! `export`: the destinations of a configuration, how they are doing, and sending again. A gateway that runs is asked;
+//! without one, the store is.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use audit::delivery::{ReplayReport, Selection, SystemClock};
+use audit::export::ExportConfig;
+use audit::outbox::Cursor;
+use serde::Serialize;
+use serde_json::{Value, json};
+use store::{Filter, Store, StoreError, StoreOptions};
+
+use crate::args::{ConfigArgs, ExportCommand, ReplayArgs};
+use crate::client::{Client, NoGateway};
+use crate::config::Config;
+use crate::output::Output;
+
+/// Runs a command about destinations.
+///
+/// # Errors
+/// A configuration that does not hold, a destination that is not there, a gateway or store that does not answer.
+pub(crate) async fn run(command: ExportCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ExportCommand::List { config, json } => list(&load(&config)?, json),
+        ExportCommand::Test { config, id, json } => test(&load(&config)?, id.as_deref(), json).await,
+        ExportCommand::Status { config, id, json } => status(&load(&config)?, id.as_deref(), json).await,
+        ExportCommand::Replay(args) => replay(&args).await,
+    }
+}
+
+fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
+    Ok(Config::load(&args.config)?)
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: &'a str,
+    destination: &'a str,
+    endpoint: &'a str,
+}
+
+fn list(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let listed: Vec<Listed<'_>> = config
+        .exports
+        .iter()
+        .map(|export| Listed {
+            id: &export.id,
+            destination: export.destination_name(),
+            endpoint: export.endpoint(),
+        })
+        .collect();
+    let mut output = Output::stdout();
+    if json {
+        output.json(&json!({ "exports": listed }))?;
+    } else {
+        let row =
+            |one: &Listed<'_>| vec![one.id.to_owned(), one.destination.to_owned(), one.endpoint.to_owned()];
+        output.table(&["id", "destination", "endpoint"], &listed.iter().map(row).collect::<Vec<_>>())?;
+    }
+    output.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The destinations that are meant: all, or the one.
+fn selected<'a>(config: &'a Config, id: Option<&str>) -> anyhow::Result<Vec<&'a ExportConfig>> {
+    let found: Vec<&ExportConfig> =
+        config.exports.iter().filter(|export| id.is_none_or(|id| export.id == id)).collect();
+    match id {
+        Some(id) if found.is_empty() => {
+            let ids: Vec<&str> = config.exports.iter().map(|export| export.id.as_str()).collect();
+            let known = if ids.is_empty() {
+                "there is none".to_owned()
+            } else {
+                format!("there is {}", ids.join(", "))
+            };
+            bail!("no destination has the id `{id}`; {known}")
+        }
+        _ => Ok(found),
+    }
+}
+
+async fn test(config: &Config, id: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let mut results = Vec::new();
+    let mut output = Output::stdout();
+    let mut all_arrived = true;
+    for export in selected(config, id)? {
+        let (line, result) = match audit::export::test(export, &SystemClock).await {
+            Ok(report) => (
+                format!(
+                    "{}: the event arrived in {} ms; look for @event.id:{}",
+                    export.id, report.round_trip_ms, report.event_id
+                ),
+                json!({ "id": export.id, "ok": true, "event_id": report.event_id,
+                    "round_trip_ms": report.round_trip_ms }),
+            ),
+            Err(error) => {
+                all_arrived = false;
+                (
+                    format!("{}: {error}", export.id),
+                    json!({ "id": export.id, "ok": false, "error": error.to_string() }),
+                )
+            }
+        };
+        if !json {
+            output.line(&line)?;
+        }
+        results.push(result);
+    }
+    if json {
+        output.json(&json!({ "exports": results }))?;
+    } else if results.is_empty() {
+        output.line("no destinations are configured: add one under `exports`")?;
+    }
+    output.flush()?;
+    Ok(if all_arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn status(config: &Config, id: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let wanted: Vec<&str> = selected(config, id)?.into_iter().map(|export| export.id.as_str()).collect();
+    let (source, mut rows) = match from_gateway(config).await? {
+        Some(rows) => ("gateway", rows),
+        None => ("store", from_store(config).await?),
+    };
+    rows.retain(|row| row.get("id").and_then(Value::as_str).is_some_and(|id| wanted.contains(&id)));
+    let mut output = Output::stdout();
+    if json {
+        output.json(&json!({ "source": source, "exports": rows }))?;
+    } else {
+        let columns =
+            ["id", "state", "accepted", "delivered", "pending", "dead", "lag_seconds", "last_error"];
+        let cell = |row: &Value, column: &str| match row.get(column) {
+            None | Some(Value::Null) => "-".to_owned(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let rows: Vec<Vec<String>> =
+            rows.iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect();
+        output.table(&columns, &rows)?;
+    }
+    output.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn from_gateway(config: &Config) -> anyhow::Result<Option<Vec<Value>>> {
+    let Ok(client) = Client::new(config, false)? else { return Ok(None) };
+    let Ok(mut answer) = client.ask("exports", None).await? else { return Ok(None) };
+    match answer.get_mut("exports").map(Value::take) {
+        Some(Value::Array(rows)) => Ok(Some(rows)),
+        _ => bail!("what answers at `{}` is no gateway of this version: check `listen`", config.listen),
+    }
+}
+
+/// From the persisted cursors. What is not configured any more is left out; what has no cursor yet has nothing.
+async fn from_store(config: &Config) -> anyhow::Result<Vec<Value>> {
+    let path = config.store.clone();
+    let exports = config.exports.clone();
+    crate::serve::blocking(move || {
+        let store = Store::open_read_only(&path)?;
+        let head = store.head()?;
+        let mut rows = Vec::with_capacity(exports.len());
+        for export in &exports {
+            let cursor = store.cursor(&export.id)?.unwrap_or_else(|| Cursor {
+                start: head,
+                position: head,
+                ..Cursor::default()
+            });
+            let oldest = Filter { after_seq: Some(cursor.position), limit: Some(1), ..Filter::default() };
+            let lag_seconds = match store.query(&oldest).next().transpose()? {
+                Some(event) => age_seconds(&event.text),
+                None => 0.0,
+            };
+            rows.push(json!({
+                "id": export.id,
+                "destination": export.destination_name(),
+                "endpoint": export.endpoint(),
+                "state": cursor.state,
+                "accepted": head.saturating_sub(cursor.start),
+                "delivered": cursor.position.saturating_sub(cursor.start).saturating_sub(cursor.dead),
+                "pending": head.saturating_sub(cursor.position),
+                "dead": cursor.dead,
+                "lag_seconds": lag_seconds,
+                "last_error": cursor.last_error,
+            }));
+        }
+        Ok(rows)
+    })
+    .await
+}
+
+/// Seconds since the event was made; 0 where it does not say.
+fn age_seconds(text: &[u8]) -> f64 {
+    #[derive(serde::Deserialize)]
+    struct Made {
+        created_at: jiff::Timestamp,
+    }
+    let Ok(made) = serde_json::from_slice::<Made>(text) else { return 0.0 };
+    jiff::Timestamp::now().duration_since(made.created_at).as_secs_f64().max(0.0)
+}
+
+async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    let config = load(&args.config)?;
+    let export =
+        selected(&config, Some(&args.id))?.into_iter().next().context("no such destination")?.clone();
+    let selection = match (args.from, args.to) {
+        (Some(from), Some(to)) => Selection::Range { from, to },
+        _ => Selection::Dead,
+    };
+    let report = match replay_by_gateway(&config, &export.id, selection).await? {
+        Ok(report) => report,
+        Err(why) => serde_json::to_value(replay_from_store(&config, &export, selection, &why).await?)?,
+    };
+    let mut output = Output::stdout();
+    let count = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let rejected = report.get("rejected").and_then(Value::as_array).map_or(0, Vec::len);
+    let stopped = report.get("stopped").and_then(Value::as_str);
+    if args.json {
+        output.json(&report)?;
+    } else {
+        let (delivered, resolved) = (count("delivered"), count("resolved"));
+        output.line(&format!(
+            "{}: {delivered} delivered, {resolved} of them dead letters settled, {rejected} rejected",
+            export.id
+        ))?;
+        if let Some(stopped) = stopped {
+            output.line(&format!("it ended early: {stopped}"))?;
+        }
+    }
+    output.flush()?;
+    Ok(if stopped.is_none() && rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The gateway's report, or why there is no gateway to ask.
+async fn replay_by_gateway(
+    config: &Config,
+    id: &str,
+    selection: Selection,
+) -> anyhow::Result<Result<Value, NoGateway>> {
+    let body = match selection {
+        Selection::Dead => json!({ "dead": true }),
+        Selection::Range { from, to } => json!({ "from": from, "to": to }),
+    };
+    match Client::new(config, true)? {
+        Ok(client) => client.ask(&format!("exports/{id}/replay"), Some(&body)).await,
+        Err(why) => Ok(Err(why)),
+    }
+}
+
+async fn replay_from_store(
+    config: &Config,
+    export: &ExportConfig,
+    selection: Selection,
+    why: &NoGateway,
+) -> anyhow::Result<ReplayReport> {
+    let path = config.store.clone();
+    let opened = crate::serve::blocking(move || {
+        // Opening for writing would create it.
+        drop(Store::open_read_only(&path)?);
+        match Store::open(&path, StoreOptions::default()) {
+            Ok(store) => Ok(Ok(store)),
+            Err(error @ StoreError::Locked { .. }) => Ok(Err(error)),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await?;
+    let store = match (opened, why) {
+        (Ok(store), _) => store,
+        (Err(error), NoGateway::NoToken) => {
+            return Err(error).context(
+                "a gateway runs and could be asked, but `admin_tokens` has no token of role `admin` or `editor`",
+            );
+        }
+        (Err(error), NoGateway::NotRunning) => {
+            return Err(error)
+                .with_context(|| format!("nothing answers at `{}`, yet the store is in use", config.listen));
+        }
+    };
+    let report =
+        audit::delivery::replay(Arc::clone(&store) as _, export, selection, Arc::new(SystemClock)).await;
+    store.close().await?;
+    Ok(report?)
+}

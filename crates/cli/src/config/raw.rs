@@ -1,0 +1,136 @@
+//! The configuration file as it is written. Every section has its type here or in the crate that owns it; the schema
+//! is made from the same types and their comments. What the values must satisfy is in `validate`.
+
+use std::collections::BTreeMap;
+
+use control::config::AdminTokenConfig;
+use gateway::config::LimitsConfig;
+use registry::config::{PricingConfig, ProjectConfig, UpstreamConfig};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Configuration of Policy Gateway, one YAML or JSON file. `$NAME` or `${NAME}` in a value is read from the
+/// environment; `$$` is a plain `$`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawConfig {
+    /// Address of the data plane, the management API and the console, `HOST:PORT`. Default `127.0.0.1:8080`.
+    pub(crate) listen: Option<String>,
+    /// Where everything durable is kept: `sqlite://PATH`, relative to the working directory. Default
+    /// `sqlite://data/gateway.db`.
+    pub(crate) store: Option<String>,
+    /// Redis or Valkey for several gateways that share their counters. Not built yet in this version.
+    pub(crate) shared_counters: Option<String>,
+    /// Model providers, in the order in which they are asked for a model.
+    #[serde(default)]
+    pub(crate) upstreams: Vec<UpstreamConfig>,
+    /// Policy files (YAML or JSON), as paths or patterns relative to this file.
+    #[serde(default)]
+    pub(crate) policies: Vec<String>,
+    /// Projects and their keys.
+    #[serde(default)]
+    pub(crate) projects: Vec<ProjectConfig>,
+    /// Plans that projects may be on, by name. Not built yet in this version: inert until a project names one.
+    #[serde(default)]
+    #[expect(dead_code, reason = "inert until projects can be on one")]
+    pub(crate) plans: BTreeMap<String, PlanConfig>,
+    /// Who may use the management API.
+    #[serde(default)]
+    pub(crate) admin_tokens: Vec<AdminTokenConfig>,
+    /// What calls cost.
+    pub(crate) pricing: Option<PricingConfig>,
+    /// Who judges categories. Inert while no policy flags a category.
+    #[expect(dead_code, reason = "inert while no policy can flag a category")]
+    pub(crate) moderation: Option<ModerationConfig>,
+    /// The audit log.
+    pub(crate) audit: Option<AuditConfig>,
+    /// Destinations that every audit event is delivered to.
+    #[serde(default)]
+    #[schemars(with = "Vec<audit::export::RawExport>")]
+    pub(crate) exports: Vec<Value>,
+    /// Limits of the data plane.
+    pub(crate) limits: Option<LimitsConfig>,
+    /// Secret that encrypts what the management API is given to keep: `$NAME`, `file:/path` or the text itself.
+    #[expect(dead_code, reason = "inert while the management API keeps nothing")]
+    pub(crate) secrets_key: Option<String>,
+    /// What destinations that the management API creates may reach and read.
+    #[expect(dead_code, reason = "inert while the management API creates no destination")]
+    pub(crate) egress: Option<EgressConfig>,
+}
+
+/// Limits and priority of the projects that are on a plan.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub(crate) struct PlanConfig(#[expect(dead_code, reason = "checked for shape only")] Map<String, Value>);
+
+/// Who judges categories.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModerationConfig {
+    /// Who judges. Default `embedded`.
+    #[expect(dead_code, reason = "checked for shape only")]
+    pub(crate) provider: Option<ModerationProvider>,
+    /// Base URL of the provider `openai`.
+    #[expect(dead_code, reason = "checked for shape only")]
+    pub(crate) base_url: Option<String>,
+    /// Secret of the provider `openai`: `$NAME` (environment), `file:/path` or the text itself.
+    #[expect(dead_code, reason = "checked for shape only")]
+    pub(crate) api_key: Option<String>,
+    /// Model that `openai` or `judge` uses.
+    #[expect(dead_code, reason = "checked for shape only")]
+    pub(crate) model: Option<String>,
+    /// Upstream that the provider `judge` asks.
+    #[expect(dead_code, reason = "checked for shape only")]
+    pub(crate) upstream: Option<String>,
+}
+
+/// Who judges categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModerationProvider {
+    /// The classifier inside the gateway.
+    Embedded,
+    /// OpenAI's moderation endpoint, or one compatible with it.
+    OpenAi,
+    /// A model of an upstream.
+    Judge,
+    /// Nobody.
+    None,
+}
+
+/// The audit log.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuditConfig {
+    /// What happens to requests while the log cannot be written. Default `refuse`.
+    pub(crate) on_unavailable: Option<OnUnavailable>,
+    /// Days after which events may be deleted once every destination has them. Absent: never.
+    #[schemars(range(min = 1, max = 36500))]
+    pub(crate) retention_days: Option<u32>,
+}
+
+/// What happens to requests while the audit log cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnUnavailable {
+    /// They are answered 503.
+    #[default]
+    Refuse,
+    /// They are served unrecorded, and counted.
+    Serve,
+}
+
+/// What destinations that the management API creates may reach and read.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EgressConfig {
+    /// Names of environment variables that they may use as `$NAME`.
+    #[serde(default)]
+    #[expect(dead_code, reason = "checked for shape only")]
+    pub(crate) env: Vec<String>,
+    /// Hosts and networks (CIDR) that they may reach although these are not public, or not over https.
+    #[serde(default)]
+    #[expect(dead_code, reason = "checked for shape only")]
+    pub(crate) allow: Vec<String>,
+}

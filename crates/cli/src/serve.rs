@@ -1,0 +1,69 @@
+//! `serve`: the gateway from start to end. [`App`] is all of it in one process: `serve` runs one until a signal, a
+//! failed log or the end of the world; `quickstart` runs one beside its stand-ins.
+
+mod app;
+mod destinations;
+mod evidence;
+mod reload;
+pub(crate) mod signal;
+mod watch;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::args::ServeArgs;
+use crate::config::Config;
+use crate::output::Output;
+use crate::serve::signal::{Reloads, Signals};
+use crate::serve::watch::PolicyWatch;
+
+pub(crate) use app::{App, blocking};
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// A configuration that does not hold, an address or store that cannot be had, a log that failed.
+pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    // From here on a signal is kept for us: one that comes during the start ends in an orderly way too.
+    let mut signals = Signals::listen()?;
+    let mut reloads = Reloads::listen()?;
+    let mut config = match Config::load(&args.config.config) {
+        Ok(config) => config,
+        Err(error) => {
+            writeln!(io::stderr(), "{error}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    let mut app = App::start(config).await?;
+    announce(&app)?;
+    let mut watch = PolicyWatch::new(app.config());
+    loop {
+        tokio::select! {
+            () = signals.stop() => break,
+            () = reloads.next() => {
+                app.reload().await;
+                watch = PolicyWatch::new(app.config());
+            }
+            () = watch.changed() => app.reload_policies().await,
+            reason = app.failed() => anyhow::bail!("the audit log failed, and with it the gateway: {reason}"),
+        }
+    }
+    tracing::info!("stopping: requests in flight may finish; a second signal ends at once");
+    tokio::select! {
+        outcome = app.shutdown() => outcome.map(|()| ExitCode::SUCCESS),
+        () = signals.stop() => {
+            tracing::warn!("ended at once: open decisions are closed as `interrupted` at the next start");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Programs wait for this line.
+fn announce(app: &App) -> io::Result<()> {
+    let mut output = Output::stdout();
+    output.line(&format!("listening on http://{}", app.addr()))?;
+    output.flush()
+}

@@ -1,0 +1,180 @@
+//! All parts of a gateway in one process: built from a configuration, replaced where a reload says so, ended in the
+//! order that loses nothing.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use audit::delivery::{Delivery, SystemClock};
+use audit::log::AuditLog;
+use audit::outbox::Outbox;
+use control::Control;
+use gateway::{Gateway, Management, OnUnavailable, Parts};
+use registry::{Snapshot, SnapshotCell};
+use store::{Store, StoreOptions};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::config::policies::PolicyFile;
+use crate::config::{Config, raw};
+use crate::serve::destinations::{DestinationMetrics, Destinations};
+use crate::serve::evidence::StoreEvidence;
+
+/// What delivery gets to send the rest after the last call: most backlogs are a batch or two, and what is left is sent
+/// at the next start.
+const DELIVERY_GRACE: Duration = Duration::from_secs(5);
+
+/// A running gateway. Dropping it ends it as a crash would: durable, but not in order.
+pub(crate) struct App {
+    pub(super) config: Config,
+    pub(super) store: Arc<Store>,
+    pub(super) snapshot: Arc<SnapshotCell>,
+    pub(super) destinations: Arc<Destinations>,
+    pub(super) control: Arc<Control>,
+    pub(super) tasks: TaskTracker,
+    addr: SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<usize>,
+}
+
+impl App {
+    /// Builds all parts and serves. When this resolves, connections are accepted.
+    ///
+    /// # Errors
+    /// An address or store that cannot be had, a destination that cannot be set up.
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        // First, so that a taken address leaves no trace.
+        let listener = TcpListener::bind(&config.listen).await.with_context(|| {
+            format!("cannot listen on {}: end what listens there, or change `listen`", config.listen)
+        })?;
+        let addr = listener.local_addr()?;
+        let store = open_store(&config).await?;
+        let snapshot = Arc::new(SnapshotCell::from_pointee(build_snapshot(&config, &store).await?));
+        let tasks = TaskTracker::new();
+        let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
+        let delivery = Delivery::start(outbox, config.exports.clone(), Arc::new(SystemClock), &tasks).await?;
+        store.retain_for(config.exports.iter().map(|export| export.id.clone()).collect());
+        let destinations = Arc::new(Destinations::new(delivery, config.exports.clone()));
+        let evidence = Arc::new(StoreEvidence(Arc::clone(&store)));
+        let control =
+            Arc::new(Control::new(config.admin_tokens.clone(), evidence, Arc::clone(&destinations) as _));
+        let gateway = Gateway::new(Parts {
+            snapshot: Arc::clone(&snapshot),
+            log: Arc::clone(&store) as Arc<dyn AuditLog>,
+            limits: config.limits.clone(),
+            on_unavailable: match config.on_unavailable {
+                raw::OnUnavailable::Refuse => OnUnavailable::Refuse,
+                raw::OnUnavailable::Serve => OnUnavailable::Serve,
+            },
+            management: Some(management(&control)),
+            metrics: vec![Box::new(DestinationMetrics(Arc::clone(&destinations)))],
+        })
+        .context("the HTTP client for upstreams cannot be set up")?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tasks.spawn(async move {
+            // Dropping the sender stops as sending does.
+            gateway.serve(listener, async { drop(stopped.await) }).await
+        });
+        Ok(Self { config, store, snapshot, destinations, control, tasks, addr, stop, serving })
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Resolves, with the reason, once the audit log will never take a record again. Cancel safe.
+    pub(crate) async fn failed(&self) -> String {
+        self.store.failed().await
+    }
+
+    /// Stops accepting, lets calls in flight finish within the limits, delivers what it can and closes the store.
+    ///
+    /// # Errors
+    /// Where the store could not be closed in order; what was durable still is.
+    pub(crate) async fn shutdown(self) -> anyhow::Result<()> {
+        drop(self.stop);
+        match self.serving.await {
+            Ok(0) => {}
+            Ok(cut) => tracing::warn!(cut, "requests did not finish in time and were cut off"),
+            Err(error) => tracing::error!(%error, "the listener ended early"),
+        }
+        for status in self.destinations.delivery().shutdown(DELIVERY_GRACE).await {
+            if status.pending > 0 {
+                let (destination, pending) = (status.id, status.pending);
+                tracing::warn!(
+                    destination,
+                    pending,
+                    "not everything is delivered yet: it will be at the next start"
+                );
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await.context("the store was not closed in order")
+    }
+}
+
+/// Compiles the configuration's policies under their numbers in the store, new ones included.
+pub(super) async fn build_snapshot(config: &Config, store: &Store) -> anyhow::Result<Snapshot> {
+    let mut numbers = Vec::with_capacity(config.policies.len());
+    for PolicyFile { document, .. } in &config.policies {
+        let text = serde_json::to_string(document)?;
+        let digest = audit::event::hex(&document.digest());
+        numbers.push(store.ensure_revision(&document.policy_id, &digest, &text).await?);
+    }
+    let config = config.clone();
+    // A long list of terms takes a moment to compile; calls are being served.
+    blocking(move || config.snapshot(&numbers)).await
+}
+
+/// Runs what waits for the disk where it keeps no call waiting.
+///
+/// # Errors
+/// What the work says.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a task ended early")?
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Arc<Store>> {
+    let path = config.store.clone();
+    let options = StoreOptions { retention_days: config.retention_days, ..StoreOptions::default() };
+    let store = blocking(move || {
+        if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
+            std::fs::create_dir_all(folder).with_context(|| {
+                format!("the folder `{}` of the store cannot be created", folder.display())
+            })?;
+        }
+        Ok(Store::open(&path, options)?)
+    })
+    .await?;
+    for problem in store.problems() {
+        tracing::warn!("{problem}");
+    }
+    if store.recovered() > 0 {
+        tracing::warn!(
+            events = store.recovered(),
+            "requests that a crash cut off were closed as interrupted"
+        );
+    }
+    Ok(store)
+}
+
+fn management(control: &Arc<Control>) -> Management {
+    let control = Arc::clone(control);
+    Arc::new(move |request| {
+        let control = Arc::clone(&control);
+        Box::pin(async move { control.handle(request).await })
+    })
+}

@@ -1,0 +1,350 @@
+//! Secrets that are recognised wherever they stand: tokens by their issuer's prefix, keys after the name they
+//! are assigned to, passwords in URLs, private keys. The issuers' formats are in `formats`.
+
+use super::formats::{ALNUM, Alphabet, DASH, FORMATS, Format, HEX, Need, UNDERSCORE, in_alphabet};
+use super::longest;
+use super::view::{Attempt, Starts, Tail, View, is_word_at};
+
+/// Bytes after which a secret that goes on is taken out as it comes. Every rule has a stated reach: it bounds
+/// what a stream holds back.
+pub(super) const REACH_BYTES: usize = 512;
+
+/// Bytes of a password with its user name in a URL.
+const CREDENTIALS_BYTES_MAX: usize = 256;
+
+/// A token at a place where a letter begins a word.
+pub(super) fn token(view: &View<'_>, start: usize) -> Attempt {
+    let Some(first) = view.get(start) else { return Attempt::No };
+    let formats = FORMATS.iter().filter(|format| format.prefix.first() == Some(&first)).map(|format| {
+        match view.starts_with(start, format.prefix) {
+            Starts::No => Attempt::No,
+            Starts::Unknown => Attempt::More,
+            Starts::Yes => body(view, start, start + format.prefix.len(), format),
+        }
+    });
+    longest(formats.chain([json_web_token(view, start), send_grid(view, start), assigned(view, start)]))
+}
+
+/// Beginnings of everything that [`token`] knows.
+pub(super) fn prefixes() -> impl Iterator<Item = &'static [u8]> {
+    let assigned = ASSIGNED.iter().map(|(name, ..)| *name);
+    FORMATS.iter().map(|format| format.prefix).chain(assigned).chain([&b"eyJ"[..], b"SG."])
+}
+
+/// What follows a prefix.
+fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt {
+    let end = view.run(body, |byte| in_alphabet(byte, format.alphabet));
+    let bounded = format.max > 0;
+    if bounded && end - body > usize::from(format.max) {
+        return Attempt::No;
+    }
+    let known = view.slice(body, end.min(start + REACH_BYTES));
+    let fits = known.len() >= usize::from(format.min)
+        && match format.need {
+            Need::Nothing => true,
+            Need::Digit => known.iter().any(u8::is_ascii_digit),
+        };
+    if view.unknown(end) {
+        return if bounded || end - start < REACH_BYTES {
+            Attempt::More
+        } else if fits {
+            Attempt::Open { start, tail: Tail::Token { alphabet: format.alphabet, dots: 0 } }
+        } else {
+            Attempt::No
+        };
+    }
+    // A full stop at the end is the sentence's.
+    let dots = view.slice(body, end).iter().rev().take_while(|byte| **byte == b'.').count();
+    let long_enough = end - dots - body >= usize::from(format.min);
+    if fits && long_enough && !is_word_at(view, end) { Attempt::Found { start, end: end - dots } } else { Attempt::No }
+}
+
+/// Characters of the header or payload of a JSON web token below which it is none.
+const JWT_PART_BYTES_MIN: usize = 10;
+
+/// RFC 7519: `eyJ….eyJ….…`. It is known for one once its payload has begun.
+fn json_web_token(view: &View<'_>, start: usize) -> Attempt {
+    let header_end = match web_token_part(view, start) {
+        Ok(end) => end,
+        Err(attempt) => return attempt,
+    };
+    if header_end - start >= REACH_BYTES {
+        return Attempt::No;
+    }
+    if view.unknown(header_end) {
+        return Attempt::More;
+    }
+    if header_end - start < JWT_PART_BYTES_MIN || view.get(header_end) != Some(b'.') {
+        return Attempt::No;
+    }
+    let payload = header_end + 1;
+    let end = match web_token_part(view, payload) {
+        Ok(end) => end,
+        Err(attempt) => return attempt,
+    };
+    let open = |dots| Attempt::Open { start, tail: Tail::Token { alphabet: BASE64URL, dots } };
+    if view.unknown(end) && end - start < REACH_BYTES {
+        return Attempt::More;
+    }
+    if end.min(start + REACH_BYTES).saturating_sub(payload) < JWT_PART_BYTES_MIN {
+        return Attempt::No;
+    }
+    if view.unknown(end) {
+        return open(1);
+    }
+    if view.get(end) != Some(b'.') {
+        return Attempt::Found { start, end };
+    }
+    let end = view.run(end + 1, |byte| in_alphabet(byte, BASE64URL));
+    match view.unknown(end) {
+        true if end - start < REACH_BYTES => Attempt::More,
+        true => open(0),
+        false => Attempt::Found { start, end },
+    }
+}
+
+const BASE64URL: Alphabet = ALNUM | DASH | UNDERSCORE;
+
+/// The end of a header or payload: base64 of JSON, so it begins with that of `{"`.
+fn web_token_part(view: &View<'_>, start: usize) -> Result<usize, Attempt> {
+    match view.starts_with(start, b"eyJ") {
+        Starts::Yes => Ok(view.run(start, |byte| in_alphabet(byte, BASE64URL))),
+        Starts::Unknown => Err(Attempt::More),
+        Starts::No => Err(Attempt::No),
+    }
+}
+
+/// `SG.` and two parts of 22 and 43 characters, give or take.
+fn send_grid(view: &View<'_>, start: usize) -> Attempt {
+    let mut at = start;
+    for (prefix, lengths) in [(&b"SG."[..], 16..=32), (b".", 16..=64)] {
+        match view.starts_with(at, prefix) {
+            Starts::Yes => {}
+            Starts::Unknown => return Attempt::More,
+            Starts::No => return Attempt::No,
+        }
+        let part = at + prefix.len();
+        at = view.run(part, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
+        if at - part > *lengths.end() {
+            return Attempt::No;
+        }
+        if view.unknown(at) {
+            return Attempt::More;
+        }
+        if at - part < *lengths.start() {
+            return Attempt::No;
+        }
+    }
+    Attempt::Found { start, end: at }
+}
+
+/// 32 hexadecimal digits and a data centre: `…-us12`.
+pub(super) fn mailchimp(view: &View<'_>, start: usize) -> Attempt {
+    let hex = view.run(start, |byte| in_alphabet(byte, HEX));
+    if hex - start > 32 {
+        return Attempt::No;
+    }
+    if view.unknown(hex) {
+        return Attempt::More;
+    }
+    if hex - start < 32 {
+        return Attempt::No;
+    }
+    match view.starts_with(hex, b"-us") {
+        Starts::Yes => {}
+        Starts::Unknown => return Attempt::More,
+        Starts::No => return Attempt::No,
+    }
+    let end = view.run(hex + 3, |byte| byte.is_ascii_digit());
+    match end - hex - 3 {
+        3.. => Attempt::No,
+        _ if view.unknown(end) => Attempt::More,
+        1..=2 if !is_word_at(view, end) => Attempt::Found { start, end },
+        _ => Attempt::No,
+    }
+}
+
+/// A Telegram bot's token: its number, a colon, 35 characters.
+pub(super) fn telegram(view: &View<'_>, start: usize) -> Attempt {
+    let colon = view.run(start, |byte| byte.is_ascii_digit());
+    if colon - start > 10 {
+        return Attempt::No;
+    }
+    if view.unknown(colon) && colon > start {
+        return Attempt::More;
+    }
+    if colon - start < 8 || view.get(colon) != Some(b':') {
+        return Attempt::No;
+    }
+    let end = view.run(colon + 1, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
+    match end - colon - 1 {
+        36.. => Attempt::No,
+        _ if view.unknown(end) => Attempt::More,
+        35 => Attempt::Found { start, end },
+        _ => Attempt::No,
+    }
+}
+
+/// Names after which a key without a prefix of its own is known by its length: the name, then the length and
+/// padding of the key in base64.
+const ASSIGNED: [(&[u8], usize, usize); 8] = [
+    // <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html>
+    (b"aws_secret_access_key", 40, 0),
+    (b"AWS_SECRET_ACCESS_KEY", 40, 0),
+    (b"secret_access_key", 40, 0),
+    (b"secretAccessKey", 40, 0),
+    (b"SecretAccessKey", 40, 0),
+    (b"aws_secret_key", 40, 0),
+    // <https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string>
+    (b"AccountKey", 86, 2),
+    (b"SharedAccessKey", 43, 1),
+];
+
+/// Characters between a name and its value: `" = "`.
+const ASSIGNMENT_BYTES_MAX: usize = 6;
+
+/// A key that is known by the name it is assigned to. Only the key is the secret.
+fn assigned(view: &View<'_>, name_start: usize) -> Attempt {
+    let mut undecided = false;
+    for (name, len, padding) in ASSIGNED {
+        match view.starts_with(name_start, name) {
+            Starts::No => continue,
+            Starts::Unknown => {
+                undecided = true;
+                continue;
+            }
+            Starts::Yes => {}
+        }
+        let name_end = name_start + name.len();
+        let start = view.run(name_end, |byte| matches!(byte, b' ' | b'=' | b':' | b'"' | b'\'' | b'>'));
+        let end = view.run(start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+        let padded = view.run(end, |byte| byte == b'=');
+        let (gap, key) = (start - name_end, end - start);
+        if gap > ASSIGNMENT_BYTES_MAX || key > len || padded - end > padding {
+            continue;
+        }
+        if view.unknown(padded) {
+            undecided = true;
+        } else if gap > 0 && key == len && padded - end == padding && !is_word_at(view, padded) {
+            return Attempt::Found { start, end: padded };
+        }
+    }
+    if undecided { Attempt::More } else { Attempt::No }
+}
+
+/// The user name and password after a URL's `://`: `user:password@`.
+pub(super) fn credentials(view: &View<'_>, start: usize) -> Attempt {
+    let end = view.run(start, |byte| !matches!(byte, 0..=b' ' | b'/' | b'?' | b'#' | b'"' | b'<' | b'>' | b'\\' | b'`' | b'|'));
+    let text = view.slice(start, end.min(start + CREDENTIALS_BYTES_MAX));
+    let Some(colon) = text.iter().position(|byte| *byte == b':') else {
+        let more = view.unknown(end) && end - start < CREDENTIALS_BYTES_MAX;
+        return if more { Attempt::More } else { Attempt::No };
+    };
+    if text.get(..colon).is_some_and(|user| user.contains(&b'@')) {
+        return Attempt::No;
+    }
+    if view.unknown(end) && end - start < CREDENTIALS_BYTES_MAX {
+        return Attempt::More;
+    }
+    let Some(at_sign) = text.iter().rposition(|byte| *byte == b'@') else { return Attempt::No };
+    let password = text.get(colon + 1..at_sign).unwrap_or_default();
+    // A placeholder: `$PASSWORD`, `{password}`, `[SECRET_1]`, `****`.
+    let placeholder = matches!(password.first(), None | Some(b'$' | b'{' | b'[' | b'*' | b'%'));
+    let host = text.get(at_sign + 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'[');
+    if placeholder || !host { Attempt::No } else { Attempt::Found { start, end: start + at_sign } }
+}
+
+const KEY_BEGIN: &[u8] = b"-----BEGIN ";
+const KEY_END: &[u8] = b"-----END ";
+/// Bytes of the label in `-----BEGIN RSA PRIVATE KEY-----`.
+const KEY_LABEL_BYTES_MAX: usize = 64;
+/// Bytes of base64 after the header line that make it a key and not talk about one.
+const KEY_BODY_BYTES_MIN: usize = 16;
+/// Bytes of white space between the two.
+const KEY_GAP_BYTES_MAX: usize = 16;
+
+/// A private key in PEM (RFC 7468) or PGP armour, to the line that ends it or to the end of the text.
+pub(super) fn private_key(view: &View<'_>, start: usize) -> Attempt {
+    match view.starts_with(start, KEY_BEGIN) {
+        Starts::Yes => {}
+        Starts::Unknown => return Attempt::More,
+        Starts::No => return Attempt::No,
+    }
+    let label = start + KEY_BEGIN.len();
+    let label_end = view.run(label, is_label);
+    if label_end - label > KEY_LABEL_BYTES_MAX {
+        return Attempt::No;
+    }
+    if view.unknown(label_end) {
+        return Attempt::More;
+    }
+    if memchr::memmem::find(view.slice(label, label_end), b"PRIVATE KEY").is_none() {
+        return Attempt::No;
+    }
+    match view.starts_with(label_end, b"-----") {
+        Starts::Yes => {}
+        Starts::Unknown => return Attempt::More,
+        Starts::No => return Attempt::No,
+    }
+    // In JSON or code, line breaks may be written as `\n`.
+    let gap = label_end + 5;
+    let mut body = gap;
+    loop {
+        body = view.run(body, |byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+        match (view.get(body), view.get(body + 1)) {
+            (Some(b'\\'), None) if view.more => return Attempt::More,
+            (Some(b'\\'), Some(b'n' | b'r' | b't')) => body += 2,
+            _ => break,
+        }
+        if body - gap > KEY_GAP_BYTES_MAX {
+            return Attempt::No;
+        }
+    }
+    if body - gap > KEY_GAP_BYTES_MAX {
+        return Attempt::No;
+    }
+    let base64 = view.run(body, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
+    // `Proc-Type: 4,ENCRYPTED`, `Version: …`.
+    let header = view.run(body, |byte| byte.is_ascii_alphabetic() || byte == b'-');
+    let has_header = header > body && header - body < KEY_BODY_BYTES_MIN && view.get(header) == Some(b':');
+    if base64 - body < KEY_BODY_BYTES_MIN && !has_header {
+        let more = view.unknown(base64) || view.unknown(header);
+        return if more && header - body < KEY_BODY_BYTES_MIN { Attempt::More } else { Attempt::No };
+    }
+    match tail_end(view, body, Tail::PrivateKey) {
+        Some(end) => Attempt::Found { start, end },
+        None if view.bytes.len() - start < REACH_BYTES => Attempt::More,
+        None => Attempt::Open { start, tail: Tail::PrivateKey },
+    }
+}
+
+fn is_label(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' '
+}
+
+/// Bytes before the end of a text that may be the beginning of the line that ends a key.
+pub(super) const KEY_END_BYTES_MAX: usize = KEY_END.len() + KEY_LABEL_BYTES_MAX + 5;
+
+/// Where an entity that goes on from `from` ends; `None` if that is beyond the text.
+pub(super) fn tail_end(view: &View<'_>, from: usize, tail: Tail) -> Option<usize> {
+    match tail {
+        Tail::Token { alphabet, mut dots } => {
+            let end = view.run_mut(from, |byte| {
+                let dot = byte == b'.' && dots > 0;
+                dots -= u8::from(dot);
+                dot || in_alphabet(byte, alphabet)
+            });
+            (!view.unknown(end)).then_some(end)
+        }
+        Tail::PrivateKey => {
+            let Some(line) = memchr::memmem::find(view.from(from), KEY_END) else {
+                return (!view.more).then_some(view.bytes.len());
+            };
+            let label = from + line + KEY_END.len();
+            let label_end = view.run(label, is_label).min(label + KEY_LABEL_BYTES_MAX);
+            let end = view.run(label_end, |byte| byte == b'-').min(label_end + 5);
+            let complete = end == label_end + 5 || !view.unknown(end);
+            complete.then_some(end)
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! One left-to-right search for denied terms and entities together, over whole texts and parts of streams
+//! alike: what was found, and up to where that is final. What becomes of a find is up to `input` and `output`.
+
+use std::cmp::Reverse;
+
+use crate::entities::{self, Entity, EntityType, Tail};
+use crate::matching::terms::{Found, Part, Terms};
+use crate::matching::{Before, Normal};
+use crate::revision::Revision;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    /// A term of the denylist: its group.
+    Term(u32),
+    /// Personal data or a secret.
+    Entity(EntityType),
+}
+
+/// A find: bytes of the text. Finds may overlap; of those that begin together, the longest stands first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) what: What,
+}
+
+/// A search, with what it remembers from one part of a stream to the next. Places are bytes of the text it is
+/// given; [`Scan::forget`] says that the text has lost its beginning.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    /// What stands before the undecided part, for word boundaries.
+    before: Before,
+    /// Where the last entity ended: scanners do not look back beyond it, nor begin before it.
+    floor: usize,
+    /// An entity that went on beyond the text.
+    tail: Option<Tail>,
+    /// Up to where the last run found an entity from before to go on; 0 if there was none.
+    pub(crate) tail_end: usize,
+    /// The finds that are final.
+    pub(crate) spans: Vec<Span>,
+    normal: Normal,
+    terms: Vec<Found>,
+    entities: Vec<Entity>,
+}
+
+impl Scan {
+    /// Searches `text[from..]`; `from` is what the call before returned. Leaves in `spans` the finds that begin
+    /// before the returned place, which is the end of the text unless `more` may follow.
+    pub(crate) fn run(&mut self, revision: &Revision, text: &str, from: usize, more: bool) -> usize {
+        self.spans.clear();
+        let entities_decided = self.find_entities(revision, text, from, more);
+        let part = Part { text: text.get(from..).unwrap_or_default(), before: self.before, more };
+        let decided = (from + self.find_terms(&revision.denylist, part)).min(entities_decided);
+        if !revision.denylist.is_empty() && more {
+            self.before = Terms::before_at(part, &self.normal, decided - from);
+        }
+        self.keep_decided(from, decided);
+        decided
+    }
+
+    /// Groups of all terms found by the last run, the undecided part included.
+    pub(crate) fn all_groups(&self) -> impl Iterator<Item = u32> {
+        self.terms.iter().map(|found| found.group)
+    }
+
+    /// Starts over with another text.
+    pub(crate) fn reset(&mut self) {
+        self.before = Before::START;
+        self.floor = 0;
+        self.tail = None;
+    }
+
+    /// The text has lost its first `bytes`.
+    pub(crate) fn forget(&mut self, bytes: usize) {
+        self.floor = self.floor.saturating_sub(bytes);
+    }
+
+    fn find_terms(&mut self, terms: &Terms, part: Part<'_>) -> usize {
+        self.terms.clear();
+        terms.find(part, &mut self.normal, &mut self.terms)
+    }
+
+    fn find_entities(&mut self, revision: &Revision, text: &str, from: usize, more: bool) -> usize {
+        self.entities.clear();
+        self.tail_end = 0;
+        if !revision.redacts() {
+            return text.len();
+        }
+        if let Some(tail) = self.tail {
+            let end = entities::tail_end(text, self.floor, tail, more);
+            self.floor = end.unwrap_or(text.len());
+            self.tail_end = self.floor;
+            if end.is_none() {
+                return text.len();
+            }
+            self.tail = None;
+        }
+        entities::find(text, from.max(self.floor), self.floor, more, &mut self.entities)
+    }
+
+    /// Keeps what begins before `decided`; the rest is found again, with what follows.
+    fn keep_decided(&mut self, from: usize, decided: usize) {
+        for found in &self.terms {
+            let (start, end) = (from + found.start, from + found.end);
+            if start < decided {
+                self.spans.push(Span { start, end, what: What::Term(found.group) });
+            }
+        }
+        for entity in self.entities.iter().filter(|entity| entity.start < decided) {
+            self.spans.push(Span { start: entity.start, end: entity.end, what: What::Entity(entity.entity) });
+            self.floor = entity.end;
+            self.tail = entity.tail;
+        }
+        if self.spans.len() > 1 {
+            self.spans.sort_unstable_by_key(|span| (span.start, Reverse(span.end), span.what));
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What others ask of the writer beside appending records, and the destinations' cursors that it keeps. Each order's
+//! changes ride in the writer's next transaction; whoever gave it is answered after that.
+
+use std::collections::HashMap;
+
+use audit::outbox::{Cursor, DeadLetter, DeliveryState, OutboxError};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::oneshot;
+
+use crate::error::StoreError;
+use crate::retention::Retained;
+
+/// Where the answer goes.
+pub(crate) type Reply<T, E> = oneshot::Sender<Result<T, E>>;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Cursor { destination: String, reply: Reply<Cursor, OutboxError> },
+    Advance { destination: String, position: u64, dead: Vec<DeadLetter>, reply: Reply<Cursor, OutboxError> },
+    Report {
+        destination: String,
+        state: DeliveryState,
+        last_error: Option<String>,
+        reply: Reply<(), OutboxError>,
+    },
+    ResolveDead { destination: String, seqs: Vec<u64>, reply: Reply<Cursor, OutboxError> },
+    EnsureRevision { policy_id: String, digest: String, document: String, reply: Reply<u64, StoreError> },
+    Retain { days: u32, destinations: Vec<String>, reply: Reply<Retained, StoreError> },
+    RetainFor { destinations: Vec<String> },
+    LimitFile { bytes_max: Option<u64> },
+    Probe,
+}
+
+impl Order {
+    /// Whether it may wait for company, so that it does not cost an fsync of its own.
+    pub(crate) fn can_wait(&self) -> bool {
+        matches!(self, Self::Advance { .. } | Self::Report { .. } | Self::ResolveDead { .. })
+    }
+
+    /// Answers that it was not done.
+    pub(crate) fn refuse(self, reason: &str) {
+        let outbox = || OutboxError::Store(reason.to_owned());
+        let store = || StoreError::Unavailable(reason.to_owned());
+        // Whoever no longer waits does not want to know.
+        match self {
+            Self::Cursor { reply, .. } | Self::Advance { reply, .. } | Self::ResolveDead { reply, .. } => {
+                let _ = reply.send(Err(outbox()));
+            }
+            Self::Report { reply, .. } => drop(reply.send(Err(outbox()))),
+            Self::EnsureRevision { reply, .. } => drop(reply.send(Err(store()))),
+            Self::Retain { reply, .. } => drop(reply.send(Err(store()))),
+            Self::RetainFor { .. } | Self::LimitFile { .. } | Self::Probe => {}
+        }
+    }
+}
+
+/// An order that was done in a transaction, to be answered once that is durable.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Cursor(Reply<Cursor, OutboxError>, Result<Cursor, OutboxError>),
+    Reported(Reply<(), OutboxError>),
+    Revision(Reply<u64, StoreError>, u64),
+}
+
+impl Done {
+    pub(crate) fn answer(self, failure: Option<&str>) {
+        match (self, failure) {
+            (Self::Cursor(reply, result), None) => drop(reply.send(result)),
+            (Self::Reported(reply), None) => drop(reply.send(Ok(()))),
+            (Self::Revision(reply, number), None) => drop(reply.send(Ok(number))),
+            (Self::Cursor(reply, _), Some(why)) => drop(reply.send(Err(OutboxError::Store(why.to_owned())))),
+            (Self::Reported(reply), Some(why)) => drop(reply.send(Err(OutboxError::Store(why.to_owned())))),
+            (Self::Revision(reply, _), Some(why)) => {
+                drop(reply.send(Err(StoreError::Unavailable(why.to_owned()))));
+            }
+        }
+    }
+}
+
+/// The cursors as last committed.
+pub(crate) type Cursors = HashMap<String, Cursor>;
+
+/// Reads all cursors.
+pub(crate) fn load_cursors(db: &Connection) -> rusqlite::Result<Cursors> {
+    let mut select =
+        db.prepare("SELECT destination, start, position, dead, state, last_error FROM cursors")?;
+    let rows = select.query_map([], |row| {
+        let state: String = row.get(4)?;
+        let cursor = Cursor {
+            start: row.get::<_, i64>(1)?.cast_unsigned(),
+            position: row.get::<_, i64>(2)?.cast_unsigned(),
+            dead: row.get::<_, i64>(3)?.cast_unsigned(),
+            state: state_named(&state),
+            last_error: row.get(5)?,
+        };
+        Ok((row.get(0)?, cursor))
+    })?;
+    rows.collect()
+}
+
+/// The cursors as they will be once the running transaction is durable.
+#[derive(Debug)]
+pub(crate) struct CursorChanges<'a> {
+    before: &'a Cursors,
+    changed: Cursors,
+}
+
+impl<'a> CursorChanges<'a> {
+    pub(crate) fn new(before: &'a Cursors) -> Self {
+        Self { before, changed: Cursors::new() }
+    }
+
+    /// Does an order within the running transaction. `head` is the log's head once that is durable.
+    pub(crate) fn apply(&mut self, db: &Connection, order: Order, head: u64) -> Result<Done, Undone> {
+        match order {
+            Order::Cursor { destination, reply } => {
+                if self.find(&destination).is_none() {
+                    let new = Cursor { start: head, position: head, ..Cursor::default() };
+                    self.changed.insert(destination.clone(), new);
+                }
+                let found = self.find(&destination).cloned().unwrap_or_default();
+                Ok(Done::Cursor(reply, Ok(found)))
+            }
+            Order::Advance { destination, position, dead, reply } => {
+                let known = self.change(&destination, |cursor| {
+                    // Never back, and never past what is there: a late or repeated call changes nothing.
+                    cursor.position = cursor.position.max(position.min(head));
+                });
+                if known.is_none() {
+                    return Ok(Done::Cursor(reply, Err(unknown(&destination))));
+                }
+                let added = match insert_dead(db, &destination, &dead) {
+                    Ok(added) => added,
+                    Err(source) => {
+                        let order = Order::Advance { destination, position, dead, reply };
+                        return Err(Undone { order, source });
+                    }
+                };
+                let cursor = self.change(&destination, |cursor| cursor.dead += added);
+                Ok(Done::Cursor(reply, cursor.ok_or_else(|| unknown(&destination))))
+            }
+            Order::ResolveDead { destination, seqs, reply } => {
+                let removed = match delete_dead(db, &destination, &seqs) {
+                    Ok(removed) => removed,
+                    Err(source) => {
+                        return Err(Undone { order: Order::ResolveDead { destination, seqs, reply }, source });
+                    }
+                };
+                let cursor =
+                    self.change(&destination, |cursor| cursor.dead = cursor.dead.saturating_sub(removed));
+                Ok(Done::Cursor(reply, cursor.ok_or_else(|| unknown(&destination))))
+            }
+            Order::Report { destination, state, last_error, reply } => {
+                // A destination that was never given a cursor has nothing to report on.
+                self.change(&destination, |cursor| {
+                    cursor.state = state;
+                    cursor.last_error = last_error;
+                });
+                Ok(Done::Reported(reply))
+            }
+            Order::EnsureRevision { policy_id, digest, document, reply } => {
+                match crate::revisions::ensure(db, &policy_id, &digest, &document) {
+                    Ok(number) => Ok(Done::Revision(reply, number)),
+                    Err(source) => {
+                        let order = Order::EnsureRevision { policy_id, digest, document, reply };
+                        Err(Undone { order, source })
+                    }
+                }
+            }
+            // The writer does these itself, outside of any transaction.
+            order @ (Order::Retain { .. }
+            | Order::RetainFor { .. }
+            | Order::LimitFile { .. }
+            | Order::Probe) => Err(Undone { order, source: rusqlite::Error::InvalidQuery }),
+        }
+    }
+
+    fn find(&self, destination: &str) -> Option<&Cursor> {
+        self.changed.get(destination).or_else(|| self.before.get(destination))
+    }
+
+    fn change(&mut self, destination: &str, change: impl FnOnce(&mut Cursor)) -> Option<Cursor> {
+        let mut cursor = self.find(destination)?.clone();
+        change(&mut cursor);
+        self.changed.insert(destination.to_owned(), cursor.clone());
+        Some(cursor)
+    }
+
+    /// Writes what changed, each destination once, and returns it.
+    pub(crate) fn save(self, db: &Connection) -> rusqlite::Result<Cursors> {
+        if self.changed.is_empty() {
+            return Ok(self.changed);
+        }
+        let now = jiff::Timestamp::now();
+        let mut update = db.prepare_cached(
+            "INSERT INTO cursors(destination, start, position, dead, state, last_error, updated_at)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT(destination) DO UPDATE
+             SET position = ?3, dead = ?4, state = ?5, last_error = ?6, updated_at = ?7",
+        )?;
+        for (destination, cursor) in &self.changed {
+            update.execute(params![
+                destination,
+                cursor.start.cast_signed(),
+                cursor.position.cast_signed(),
+                cursor.dead.cast_signed(),
+                state_name(cursor.state),
+                cursor.last_error,
+                format!("{now:.3}"),
+            ])?;
+        }
+        Ok(self.changed)
+    }
+}
+
+/// An order that the database would not do.
+#[derive(Debug)]
+pub(crate) struct Undone {
+    pub(crate) order: Order,
+    pub(crate) source: rusqlite::Error,
+}
+
+fn unknown(destination: &str) -> OutboxError {
+    OutboxError::Store(format!("destination `{destination}` has no cursor yet"))
+}
+
+fn insert_dead(db: &Connection, destination: &str, dead: &[DeadLetter]) -> rusqlite::Result<u64> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO dead_letters(destination, seq, reason, text) VALUES(?1, ?2, ?3, ?4)
+         ON CONFLICT(destination, seq) DO NOTHING",
+    )?;
+    let mut added = 0;
+    for letter in dead {
+        let text = String::from_utf8_lossy(&letter.text);
+        added += insert.execute(params![destination, letter.seq.cast_signed(), letter.reason, text])? as u64;
+    }
+    Ok(added)
+}
+
+fn delete_dead(db: &Connection, destination: &str, seqs: &[u64]) -> rusqlite::Result<u64> {
+    let mut delete = db.prepare_cached("DELETE FROM dead_letters WHERE destination = ?1 AND seq = ?2")?;
+    let mut removed = 0;
+    for seq in seqs {
+        removed += delete.execute(params![destination, seq.cast_signed()])? as u64;
+    }
+    Ok(removed)
+}
+
+/// Dead letters of a destination, by seq.
+pub(crate) fn read_dead(
+    db: &Connection,
+    destination: &str,
+    after: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<DeadLetter>> {
+    let mut select = db.prepare_cached(
+        "SELECT seq, reason, text FROM dead_letters WHERE destination = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // A seq past i64 does not exist.
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let rows = select.query_map(params![destination, after, limit], |row| {
+        Ok(DeadLetter {
+            seq: row.get::<_, i64>(0)?.cast_unsigned(),
+            reason: row.get(1)?,
+            text: row.get::<_, String>(2)?.into(),
+        })
+    })?;
+    rows.collect()
+}
+
+/// One destination's cursor, straight from the table.
+pub(crate) fn read_cursor(db: &Connection, destination: &str) -> rusqlite::Result<Option<Cursor>> {
+    db.prepare_cached("SELECT start, position, dead, state, last_error FROM cursors WHERE destination = ?1")?
+        .query_row([destination], |row| {
+            let state: String = row.get(3)?;
+            Ok(Cursor {
+                start: row.get::<_, i64>(0)?.cast_unsigned(),
+                position: row.get::<_, i64>(1)?.cast_unsigned(),
+                dead: row.get::<_, i64>(2)?.cast_unsigned(),
+                state: state_named(&state),
+                last_error: row.get(4)?,
+            })
+        })
+        .optional()
+}
+
+fn state_name(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Running => "running",
+        DeliveryState::Retrying => "retrying",
+        DeliveryState::Held => "held",
+    }
+}
+
+fn state_named(name: &str) -> DeliveryState {
+    match name {
+        "held" => DeliveryState::Held,
+        "retrying" => DeliveryState::Retrying,
+        _ => DeliveryState::Running,
+    }
+}

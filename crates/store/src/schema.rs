@@ -1,0 +1,207 @@
+//! The tables, and how a connection is opened to them. This page is the specification of the file.
+//!
+//! # Durable format 1
+//!
+//! - `batches`: the events of one commit, in one row (two or more where they pass a MiB). `body` is a JSON array with
+//!   one event per line, `[e1,\ne2,\n…]`; JSON text has no raw line end, so splitting at `,\n` is exact. `first_ms` and
+//!   `last_ms` bound the events' `created_at`, in Unix milliseconds.
+//! - `decisions`: the decision records of one commit, likewise. `seq_before` is the log's head before that commit: the
+//!   closing of each has a later `seq`. `first_ms` and `last_ms` are the time of the commit.
+//! - `spans`: for stretches of `batches`, the bounds of their times, so that a query can leave out most of them.
+//! - `cursors`, `dead_letters`: each destination's place in the log, and what it would not take.
+//! - `revisions`: policy documents, by policy and number.
+//! - `meta`: `chain` (id of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
+//!   prev_hash}`), `open` (the decisions that were open at some point of the log: JSON `{decisions, seq, open}`; a start
+//!   reads on from there), `opened_ms` and `probe` (times of writes that only had to succeed), `decisions_gone_ms` (decision records up to this time were retained no longer).
+//!
+//! The view `audit_events` shows single events to whoever opens the file with the `sqlite3` shell.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::error::StoreError;
+
+/// `PRAGMA user_version` of what is specified above.
+const FORMAT: i64 = 1;
+
+/// `PRAGMA application_id`: "PGW1".
+const APPLICATION_ID: i64 = 0x5047_5731;
+
+/// Larger pages mean fewer writes per commit, but a bigger smallest commit. See the `append` benchmark.
+const PAGE_BYTES: u32 = 8192;
+
+/// The writer only appends, so little of the tree is worth keeping.
+const WRITER_CACHE_KIB: u32 = 2048;
+
+/// A reader goes through rows once.
+const READER_CACHE_KIB: u32 = 512;
+
+/// How long a lock that somebody else's tool holds is waited for. Past it the log is blocked, and tries again.
+const WRITER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// As [`WRITER_PATIENCE`], for readers, who wait only for another's recovery of the file.
+const READER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The file is cut back to this size where a long read had let it grow.
+const WAL_KEPT_BYTES: u32 = 64 << 20;
+
+/// A prepared statement is reused for each commit.
+const STATEMENTS_MAX: usize = 64;
+
+const TABLES: &str = "
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE batches(
+  first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+  body TEXT NOT NULL);
+CREATE TABLE decisions(
+  id INTEGER PRIMARY KEY, seq_before INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+  body TEXT NOT NULL);
+CREATE TABLE spans(
+  first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL);
+CREATE TABLE cursors(
+  destination TEXT PRIMARY KEY, start INTEGER NOT NULL, position INTEGER NOT NULL, dead INTEGER NOT NULL,
+  state TEXT NOT NULL, last_error TEXT, updated_at TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE dead_letters(
+  destination TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, text TEXT NOT NULL,
+  PRIMARY KEY(destination, seq));
+CREATE TABLE revisions(
+  policy_id TEXT NOT NULL, number INTEGER NOT NULL, digest TEXT NOT NULL, document TEXT NOT NULL,
+  created_at TEXT NOT NULL, author TEXT, PRIMARY KEY(policy_id, number));
+CREATE VIEW audit_events AS
+  SELECT batches.first_seq + entry.key AS seq,
+    entry.value ->> 'created_at' AS created_at, entry.value ->> 'event_type' AS event_type,
+    entry.value ->> 'policy_id' AS policy_id, entry.value ->> 'project_id' AS project_id,
+    entry.value ->> 'policy_user' AS policy_user, entry.value ->> 'decision' AS decision,
+    entry.value ->> 'reason_code' AS reason_code, entry.value ->> 'event_id' AS event_id, entry.value AS event
+  FROM batches, json_each(batches.body) AS entry;
+";
+
+/// Wraps what the database says.
+pub(crate) fn failed(path: &Path, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| {
+        let path = path.clone();
+        match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase) => StoreError::Foreign { path },
+            Some(rusqlite::ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, detail: source.to_string() },
+            Some(rusqlite::ErrorCode::DiskFull) => StoreError::NoSpace { path },
+            _ => StoreError::Database { path, doing, source },
+        }
+    }
+}
+
+/// The one connection that writes. The tables are made where the file is empty.
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let failed = failed(path, "opened");
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(&failed)?;
+    db.busy_timeout(WRITER_PATIENCE).map_err(&failed)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // After a failed fsync nothing more may be written, and closing would check-point.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&failed)?;
+    let known = is_ours(&db, path)?;
+    if !known {
+        db.pragma_update(None, "page_size", PAGE_BYTES).map_err(&failed)?;
+    }
+    let mode: String =
+        db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(&failed)?;
+    if mode != "wal" {
+        let detail = format!("its disk does not do write-ahead logging (`{mode}`): put it on a local disk");
+        return Err(StoreError::Unavailable(detail));
+    }
+    db.pragma_update(None, "synchronous", "full").map_err(&failed)?;
+    db.pragma_update(None, "wal_autocheckpoint", 0).map_err(&failed)?;
+    db.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES).map_err(&failed)?;
+    db.pragma_update(None, "cache_size", -i64::from(WRITER_CACHE_KIB)).map_err(&failed)?;
+    if !known {
+        let sql = format!(
+            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT"
+        );
+        db.execute_batch(&sql).map_err(&failed)?;
+    }
+    Ok(db)
+}
+
+/// A connection that only reads, beside a running gateway or without one.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Missing { path: path.to_owned() });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "opened"))?;
+    let known = match is_ours(&db, path) {
+        // A directory that may not be written to, and nobody who writes: the file alone is all there is.
+        Err(StoreError::Database { source, .. })
+            if source.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) && !has_wal(path) =>
+        {
+            return open_immutable(path);
+        }
+        known => known?,
+    };
+    if !known {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    tune_reader(db, path)
+}
+
+fn has_wal(path: &Path) -> bool {
+    std::fs::metadata(crate::files::beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+fn open_immutable(path: &Path) -> Result<Connection, StoreError> {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let db = Connection::open_with_flags(uri, flags).map_err(failed(path, "opened"))?;
+    if !is_ours(&db, path)? {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    tune_reader(db, path)
+}
+
+fn tune_reader(db: Connection, path: &Path) -> Result<Connection, StoreError> {
+    let failed = failed(path, "opened");
+    db.busy_timeout(READER_PATIENCE).map_err(&failed)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    db.pragma_update(None, "cache_size", -i64::from(READER_CACHE_KIB)).map_err(&failed)?;
+    Ok(db)
+}
+
+/// Whether the tables are there; `false` for an empty file.
+fn is_ours(db: &Connection, path: &Path) -> Result<bool, StoreError> {
+    let failed = failed(path, "opened");
+    let application: i64 = db.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(&failed)?;
+    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&failed)?;
+    let tables: i64 =
+        db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(&failed)?;
+    match (application, found, tables) {
+        (0, 0, 0) => Ok(false),
+        (APPLICATION_ID, FORMAT, _) => Ok(true),
+        (APPLICATION_ID, found, _) if found > FORMAT => {
+            Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT })
+        }
+        _ => Err(StoreError::Foreign { path: path.to_owned() }),
+    }
+}
+
+/// A value of `meta`.
+pub(crate) fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Result<Option<T>> {
+    db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()
+}
+
+/// Sets a value of `meta`.
+pub(crate) fn set_meta(db: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2")?
+        .execute(rusqlite::params![key, value])
+        .map(drop)
+}

@@ -1,0 +1,4 @@
+//! The store as its users see it: through `AuditLog`, `Outbox` and `Reader`.
+
+mod append;
+mod events;
