@@ -31,6 +31,11 @@ pub(crate) enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// See it work: a gateway, a model and a Datadog intake, five calls and the logs that arrive.
+    ///
+    /// Needs nothing but this binary. DD_API_KEY (and DD_SITE) deliver to the real Datadog, --upstream (and
+    /// OPENAI_API_KEY) asks a real model, in place of the built-in ones. Serves until interrupted unless --once.
+    Quickstart(QuickstartArgs),
     /// Run the gateway.
     ///
     /// Prints `listening on http://ADDR` once it serves. SIGTERM or SIGINT lets requests in flight finish, delivers
@@ -62,6 +67,23 @@ pub(crate) struct ConfigArgs {
     /// Configuration file (YAML or JSON).
     #[arg(short, long, value_name = "FILE", env = "POLICY_GATEWAY_CONFIG")]
     pub(crate) config: PathBuf,
+}
+
+/// Arguments of `quickstart`.
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// End after the five calls; the exit code is 0 only if every log arrived.
+    #[arg(long)]
+    pub once: bool,
+    /// Base URL of a real OpenAI-compatible API, ending with `/v1`; its key is read from OPENAI_API_KEY.
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
+    /// Model to ask for. Default: `demo-model`, or `gpt-4o-mini` with --upstream.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Listen here, `HOST:PORT`. Default: 127.0.0.1:8080, or any free port with --once.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
 }
 
 /// Arguments of `serve`.

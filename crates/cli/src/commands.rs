@@ -18,6 +18,7 @@ use crate::args::{Command, ConfigCommand};
 /// Whatever kept it from its end, in plain words.
 pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Quickstart(args) => crate::quickstart::run(args).await,
         Command::Serve(args) => crate::serve::run(args).await,
         Command::Check(args) => check::run(&args),
         Command::Config(ConfigCommand::Schema { policy }) => schema::run(policy),

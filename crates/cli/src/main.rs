@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod logging;
 mod output;
+mod quickstart;
 mod serve;
 
 use std::io::Write;

@@ -251,7 +251,7 @@ impl Story<'_> {
     async fn delivered(&self, count: u64) -> anyhow::Result<DestinationStatus> {
         let waiting = async {
             loop {
-                let status = self.app.delivery_status().await?.into_iter().next().context("no destination")?;
+                let status = self.app.delivery_status().into_iter().next().context("no destination")?;
                 if status.delivered >= count && status.pending == 0 {
                     return Ok(status);
                 }
@@ -261,7 +261,7 @@ impl Story<'_> {
         match tokio::time::timeout(PATIENCE, waiting).await {
             Ok(status) => status,
             Err(_) => {
-                let status = self.app.delivery_status().await?.into_iter().next().context("no destination")?;
+                let status = self.app.delivery_status().into_iter().next().context("no destination")?;
                 let why = status.last_error.unwrap_or_else(|| "it did not say why".to_owned());
                 bail!("only {} of {count} logs arrived: {why}", status.delivered)
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use audit::delivery::{Delivery, SystemClock};
+use audit::delivery::{Delivery, DestinationStatus, SystemClock};
 use audit::log::AuditLog;
 use audit::outbox::Outbox;
 use control::Control;
@@ -90,6 +90,11 @@ impl App {
     /// The configuration in force.
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How delivery stands, destination by destination.
+    pub fn delivery_status(&self) -> Vec<DestinationStatus> {
+        self.destinations.delivery().status()
     }
 
     /// Resolves, with the reason, once the audit log will never take a record again. Cancel safe.

@@ -84,11 +84,6 @@ impl Gateway {
         self.signal("TERM").await;
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap().code()
     }
-
-    /// Waits until it ends by itself; its exit code.
-    pub async fn ended(mut self) -> Option<i32> {
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap().code()
-    }
 }
 
 async fn follow(

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use policy::Decision;
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -38,27 +40,72 @@ fn blank(event_type: EventType) -> AuditEvent {
     AuditEvent::blank(Uuid::from_u128(9), event_type, "2026-01-16T18:22:11.000Z".into())
 }
 
+/// Members of an object in their order, values as they are written: parsing a number may change its last digit.
+struct Written<'a>(Vec<(&'a str, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Written<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<'a>(std::marker::PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Members<'a> {
+            type Value = Written<'a>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written<'a>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Written(members))
+            }
+        }
+        deserializer.deserialize_map(Members(std::marker::PhantomData))
+    }
+}
+
+impl<'a> Written<'a> {
+    fn of(text: &'a str) -> Self {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a str> {
+        let at = self.0.iter().position(|(other, _)| *other == name)?;
+        Some(self.0.remove(at).1.get())
+    }
+
+    fn object(&mut self, name: &str) -> Self {
+        Self::of(self.take(name).unwrap())
+    }
+
+    fn push(&mut self, name: &'a str, value: Option<&'a str>) {
+        let value: Option<&RawValue> = value.map(|value| serde_json::from_str(value).unwrap());
+        self.0.extend(value.map(|value| (name, value)));
+    }
+
+    fn text(&self) -> String {
+        let members = self.0.iter().map(|(name, value)| format!("\"{name}\":{value}"));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    }
+}
+
 /// The stored text, put together again from a log; independent of how the encoder takes it apart.
 fn rebuilt(log: &str) -> String {
-    let mut log: Map<String, Value> = serde_json::from_str(log).unwrap();
-    let Some(Value::Object(mut text)) = log.remove("policy") else { panic!("no policy") };
-    let Some(Value::Object(mut event)) = log.remove("event") else { panic!("no event") };
-    let Some(Value::Object(mut audit)) = log.remove("audit") else { panic!("no audit") };
-    text.insert("event_id".into(), event.shift_remove("id").unwrap());
-    text.insert("event_type".into(), event.shift_remove("type").unwrap());
-    let seq = event.shift_remove("seq").unwrap();
-    assert_eq!(event.shift_remove("time").as_ref(), text.get("created_at"));
-    event.shift_remove("late");
-    text.extend(event);
-    text.insert("usage".into(), log.remove("usage").unwrap());
-    text.insert("request".into(), log.remove("request").unwrap());
-    if let Some(decision_hash) = audit.shift_remove("decision_hash") {
-        text.insert("decision_hash".into(), decision_hash);
-    }
-    text.insert("chain".into(), audit.shift_remove("chain").unwrap());
-    text.insert("seq".into(), seq);
-    text.extend(audit);
-    serde_json::to_string(&text).unwrap()
+    let mut log = Written::of(log);
+    let (mut text, mut event, mut audit) = (log.object("policy"), log.object("event"), log.object("audit"));
+    text.push("event_id", event.take("id"));
+    text.push("event_type", event.take("type"));
+    let seq = event.take("seq");
+    assert!(event.take("time").is_some() && event.take("late").is_some());
+    text.0.append(&mut event.0);
+    text.push("usage", log.take("usage"));
+    text.push("request", log.take("request"));
+    text.push("decision_hash", audit.take("decision_hash"));
+    text.push("chain", audit.take("chain"));
+    text.push("seq", seq);
+    text.0.append(&mut audit.0);
+    text.text()
 }
 
 fn text_of(event: &StoredEvent) -> &str {
