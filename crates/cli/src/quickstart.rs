@@ -53,7 +53,10 @@ pub(crate) async fn run(args: QuickstartArgs) -> anyhow::Result<ExitCode> {
     };
     let datadog = match std::env::var("DD_API_KEY") {
         Ok(key) if !key.is_empty() => Datadog::Real {
-            site: std::env::var("DD_SITE").ok().filter(|site| !site.is_empty()).unwrap_or_else(|| "datadoghq.com".into()),
+            site: std::env::var("DD_SITE")
+                .ok()
+                .filter(|site| !site.is_empty())
+                .unwrap_or_else(|| "datadoghq.com".into()),
         },
         _ => Datadog::BuiltIn(Intake::start(IntakeOptions::default()).await.context("the demo intake")?),
     };
@@ -63,7 +66,8 @@ pub(crate) async fn run(args: QuickstartArgs) -> anyhow::Result<ExitCode> {
         None if args.once => "127.0.0.1:0".to_owned(),
         None => "127.0.0.1:8080".to_owned(),
     };
-    let config = samples::write(folder.path(), &listen, &upstream_config(&upstream), &datadog_config(&datadog), &key)?;
+    let config =
+        samples::write(folder.path(), &listen, &upstream_config(&upstream), &datadog_config(&datadog), &key)?;
     let config = match Config::load(&config) {
         Ok(config) => config,
         Err(error) => bail!("the quickstart's own configuration does not hold:\n{error}"),
@@ -135,7 +139,9 @@ impl Story<'_> {
                 Upstream::Real { base_url } => format!("  model     {base_url}"),
             },
             match self.datadog {
-                Datadog::BuiltIn(intake) => format!("  datadog   {} (built in, as strict as the real one)", intake.endpoint()),
+                Datadog::BuiltIn(intake) => {
+                    format!("  datadog   {} (built in, as strict as the real one)", intake.endpoint())
+                }
                 Datadog::Real { site } => format!("  datadog   https://http-intake.logs.{site}/api/v2/logs"),
             },
             format!("  files     {}", folder.display()),
@@ -212,8 +218,12 @@ impl Story<'_> {
             && let Some(sent) = model.requests().last()
         {
             let messages = sent.json()["messages"].take();
-            let all: Vec<&str> =
-                messages.as_array().into_iter().flatten().filter_map(|message| message["content"].as_str()).collect();
+            let all: Vec<&str> = messages
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|message| message["content"].as_str())
+                .collect();
             lines.push(format!("   the model saw     {}", shown(&all.join(" | "))));
         }
         lines.push(format!("   answered  {}", shown(&answer_text(&text, sample.stream))));

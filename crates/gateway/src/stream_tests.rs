@@ -49,7 +49,11 @@ fn read(out: &[u8]) -> Seen {
 }
 
 /// Feeds a stream in pieces, ends it as the gateway would, and reads what came out.
-fn run<'a>(revision: &Arc<Revision>, mode: OutputMode, pieces: impl Iterator<Item = &'a [u8]>) -> (Seen, Vec<Arc<str>>) {
+fn run<'a>(
+    revision: &Arc<Revision>,
+    mode: OutputMode,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Seen, Vec<Arc<str>>) {
     let mut judge = StreamJudge::new(Arc::clone(revision), mode, Masker::default(), false, None);
     let mut decoder = Decoder::new(1 << 20);
     let mut out = Vec::new();
@@ -158,12 +162,19 @@ fn parts_that_grow_are_judged_whole() {
         let frames: String = pieces.iter().enumerate().map(|(at, piece)| call(piece, at == 0)).collect();
         frames + &frame(&json!({}), Some("tool_calls")) + "data: [DONE]\n\n"
     };
-    let (seen, _) = run(&revision, OutputMode::Stop, std::iter::once(stream(&["", "{\"to\":\"b@", "c.de\"}"]).as_bytes()));
+    let (seen, _) = run(
+        &revision,
+        OutputMode::Stop,
+        std::iter::once(stream(&["", "{\"to\":\"b@", "c.de\"}"]).as_bytes()),
+    );
     assert_eq!(
         seen.tool_calls,
-        [json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": "send", "arguments": "{\"to\":\"[EMAIL_1]\"}"}})]
+        [
+            json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": "send", "arguments": "{\"to\":\"[EMAIL_1]\"}"}})
+        ]
     );
-    let (seen, hits) = run(&revision, OutputMode::Stop, std::iter::once(stream(&["{\"x\":\"nap", "alm\"}"]).as_bytes()));
+    let (seen, hits) =
+        run(&revision, OutputMode::Stop, std::iter::once(stream(&["{\"x\":\"nap", "alm\"}"]).as_bytes()));
     assert_eq!((seen.tool_calls.len(), seen.finish), (0, vec!["content_filter".to_owned()]));
     assert_eq!(hits.len(), 1);
 }
@@ -192,7 +203,8 @@ fn what_cannot_be_judged_ends_the_stream() {
         r#"{"choices":[{"delta":{"content":"a","content":"b"}}]}"#,
         r#"{"error":{"message":"napalm"}}"#,
     ] {
-        let mut judge = StreamJudge::new(Arc::clone(&revision), OutputMode::Stop, Masker::default(), false, None);
+        let mut judge =
+            StreamJudge::new(Arc::clone(&revision), OutputMode::Stop, Masker::default(), false, None);
         let mut decoder = Decoder::new(1 << 20);
         decoder.push(format!("data: {data}\n\n").as_bytes());
         let event = decoder.next_frame().unwrap().unwrap();

@@ -86,9 +86,12 @@ fn identity(entity: EntityType, value: &str) -> Box<str> {
         EntityType::CreditCard | EntityType::UsSsn | EntityType::PhoneNumber => {
             value.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect::<String>().into()
         }
-        EntityType::IbanCode => {
-            value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect::<String>().into()
-        }
+        EntityType::IbanCode => value
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|c| c.to_ascii_uppercase())
+            .collect::<String>()
+            .into(),
         EntityType::Secret => value.into(),
     }
 }

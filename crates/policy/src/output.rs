@@ -137,7 +137,15 @@ impl OutputScan {
     fn advance(&mut self, more: bool, masker: &mut Masker, released: &mut String) -> Flow {
         let before = released.len();
         let decided = self.scan.run(&self.revision, &self.buffer, self.undecided, more);
-        self.release.pass(&self.revision, &self.scan, &self.buffer, self.undecided, decided, masker, released);
+        self.release.pass(
+            &self.revision,
+            &self.scan,
+            &self.buffer,
+            self.undecided,
+            decided,
+            masker,
+            released,
+        );
         self.released += (released.len() - before) as u64;
         self.undecided = decided;
         if self.release.stopped || !more {
@@ -225,7 +233,11 @@ impl Release {
                     What::Term(_) if stops => {}
                     What::Term(_) => out.push_str(revision.mask()),
                     What::Entity(entity) => {
-                        masker.write_placeholder(entity, text.get(span.start..span.end).unwrap_or_default(), out);
+                        masker.write_placeholder(
+                            entity,
+                            text.get(span.start..span.end).unwrap_or_default(),
+                            out,
+                        );
                     }
                 }
             }
@@ -237,10 +249,13 @@ impl Release {
             }
             at = at.max(span.end);
         }
-        self.note(revision, scan.spans.iter().filter_map(|span| match span.what {
-            What::Term(group) => Some(group),
-            What::Entity(_) => None,
-        }));
+        self.note(
+            revision,
+            scan.spans.iter().filter_map(|span| match span.what {
+                What::Term(group) => Some(group),
+                What::Entity(_) => None,
+            }),
+        );
         out.push_str(text.get(at..to).unwrap_or_default());
         self.covered = at.max(to);
     }

@@ -256,7 +256,8 @@ fn remove(value: &mut Value, at: &[Step], removed: &mut Removed) -> bool {
             list.remove(*index);
             let array = removed.original(&render(parent));
             let gone = removed.original(&render(at));
-            let original = gone.rsplit_once('[').and_then(|(_, index)| index.trim_end_matches(']').parse().ok());
+            let original =
+                gone.rsplit_once('[').and_then(|(_, index)| index.trim_end_matches(']').parse().ok());
             let indices = removed.0.entry(array).or_default();
             indices.push(original.unwrap_or(*index));
             indices.sort_unstable();
@@ -329,7 +330,9 @@ fn plain(expected: &str, at: &[Step]) -> String {
             true => "an object with named fields".to_owned(),
             false => "an object".to_owned(),
         },
-        other if other.contains("variant") || other.starts_with("enum ") => "one of the allowed names".to_owned(),
+        other if other.contains("variant") || other.starts_with("enum ") => {
+            "one of the allowed names".to_owned()
+        }
         other => other.to_owned(),
     }
 }

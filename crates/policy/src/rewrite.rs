@@ -12,7 +12,8 @@ const ROUNDS_MAX: usize = 16;
 
 /// The edits that put placeholders in place of entities and leave the rest.
 pub(crate) fn redact(text: &str, spans: &[Span], masker: &mut Masker) -> Vec<Edit> {
-    let entities: Vec<Span> = spans.iter().filter(|span| matches!(span.what, What::Entity(_))).copied().collect();
+    let entities: Vec<Span> =
+        spans.iter().filter(|span| matches!(span.what, What::Entity(_))).copied().collect();
     merge(text, &entities, masker)
 }
 
@@ -65,7 +66,11 @@ fn compose(len: usize, first: &[Edit], then: Vec<Edit>) -> Vec<Edit> {
             piece.original.start + if piece.kept { edit.range.start - piece.result } else { 0 }
         });
         let end = pieces.iter().find(|piece| edit.range.end <= piece.result_end()).map_or(len, |piece| {
-            if piece.kept { piece.original.start + (edit.range.end - piece.result) } else { piece.original.end }
+            if piece.kept {
+                piece.original.start + (edit.range.end - piece.result)
+            } else {
+                piece.original.end
+            }
         });
         edits.retain(|old| old.range.end <= start || old.range.start >= end);
         edits.push(Edit { range: start..end, with: edit.with });

@@ -43,7 +43,10 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
     let mut add = |path: &str, message: &str| problems.push(Problem::new(path, message));
     let rules = &document.rules;
     if !rules.flagged_categories.is_empty() {
-        add("rules.flagged_categories", "moderation categories are not supported by this version: leave the list empty");
+        add(
+            "rules.flagged_categories",
+            "moderation categories are not supported by this version: leave the list empty",
+        );
     }
     if !rules.overrides.is_empty() {
         add("rules.overrides", "overrides are not supported by this version: leave the list empty");
@@ -61,14 +64,19 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
         }
     }
     let org = &document.org_controls;
-    let quotas = [("org_controls.user_quota", org.user_quota), ("org_controls.project_quota", org.project_quota)];
+    let quotas =
+        [("org_controls.user_quota", org.user_quota), ("org_controls.project_quota", org.project_quota)];
     for (path, quota) in quotas {
         if org.user_quotas != Some(false) && quota.is_some_and(|quota| quota.limits()) {
-            let message = "quotas are not supported by this version: set the limits to 0, or `user_quotas: false`";
+            let message =
+                "quotas are not supported by this version: set the limits to 0, or `user_quotas: false`";
             add(path, message);
         }
     }
-    let shares = [("rollout.shadow.enabled", &document.rollout.shadow), ("rollout.canary.enabled", &document.rollout.canary)];
+    let shares = [
+        ("rollout.shadow.enabled", &document.rollout.shadow),
+        ("rollout.canary.enabled", &document.rollout.canary),
+    ];
     for (path, share) in shares {
         if share.enabled {
             add(path, "rollouts are not supported by this version: set it to false");
@@ -149,7 +157,10 @@ fn check_reason_codes(document: &PolicyDocument, problems: &mut Vec<Problem>) {
     }
     for code in codes {
         if !listed.contains(&code) {
-            let message = format!("`{}` can be reached and is not listed: add it, or leave the list out", code.as_str());
+            let message = format!(
+                "`{}` can be reached and is not listed: add it, or leave the list out",
+                code.as_str()
+            );
             problems.push(Problem::new("rules.reason_codes", message));
         }
     }
@@ -158,7 +169,8 @@ fn check_reason_codes(document: &PolicyDocument, problems: &mut Vec<Problem>) {
 fn check_overrides(document: &PolicyDocument, problems: &mut Vec<Problem>) {
     for (index, rule) in document.rules.overrides.iter().enumerate() {
         let path = format!("rules.overrides[{index}]");
-        let named = [rule.term.is_some(), rule.category.is_some(), rule.entity.is_some(), rule.target.is_some()];
+        let named =
+            [rule.term.is_some(), rule.category.is_some(), rule.entity.is_some(), rule.target.is_some()];
         if named.into_iter().filter(|named| *named).count() != 1 {
             let message = "name exactly one of `term`, `category`, `entity` and `target`";
             problems.push(Problem::new(path.clone(), message));
@@ -170,7 +182,10 @@ fn check_overrides(document: &PolicyDocument, problems: &mut Vec<Problem>) {
         if let Some(term) = &rule.term {
             let form = normalise(term);
             if !document.rules.denylist.iter().any(|denied| normalise(denied) == form) {
-                problems.push(Problem::new(format!("{path}.term"), "is not a term of `rules.denylist`: add it there"));
+                problems.push(Problem::new(
+                    format!("{path}.term"),
+                    "is not a term of `rules.denylist`: add it there",
+                ));
             }
         }
         if rule.target.as_ref().is_some_and(String::is_empty) {
@@ -192,7 +207,8 @@ fn check_org_controls(document: &PolicyDocument, problems: &mut Vec<Problem>) {
         problems.push(Problem::new("org_controls.audit_logs", message));
     }
     if !org.project_keys {
-        let message = "every request needs a project key, there is no mode without: set it to true or leave it out";
+        let message =
+            "every request needs a project key, there is no mode without: set it to true or leave it out";
         problems.push(Problem::new("org_controls.project_keys", message));
     }
     if let Some(label) = &org.data_classification

@@ -148,7 +148,10 @@ impl Writer {
             ))
         })?;
         if !files::has_room(&self.path) {
-            return Err(Trouble::Full(format!("no space left for `{}`: free some on its disk", self.path.display())));
+            return Err(Trouble::Full(format!(
+                "no space left for `{}`: free some on its disk",
+                self.path.display()
+            )));
         }
         let trouble = |error: rusqlite::Error| Trouble::of(&error, &self.path);
         // Room in the database shows when it is taken …

@@ -91,7 +91,9 @@ impl State {
         let link = event.as_ref().and_then(|event| audit::verify::Link::of(&event.text));
         match link {
             Some(link)
-                if link.seq == last && link.chain == chain && audit::event::hex(&link.computed) == link.hash =>
+                if link.seq == last
+                    && link.chain == chain
+                    && audit::event::hex(&link.computed) == link.hash =>
             {
                 Ok(Head { seq: last, hash: link.hash.to_owned() })
             }
@@ -162,7 +164,13 @@ impl Commit {
                 "INSERT INTO decisions(id, seq_before, first_ms, last_ms, body) VALUES(?1, ?2, ?3, ?4, ?5)",
             )?;
             let seq_before = state.head.seq.cast_signed();
-            insert.execute(params![id.cast_signed(), seq_before, row.first_ms, row.last_ms, Text(&row.body)])?;
+            insert.execute(params![
+                id.cast_signed(),
+                seq_before,
+                row.first_ms,
+                row.last_ms,
+                Text(&row.body)
+            ])?;
         }
         for row in &self.events.rows {
             let mut insert = db.prepare_cached(
@@ -249,7 +257,9 @@ impl Trouble {
             return Self::Fatal(format!("`{file}`: {error}"));
         };
         match (code.code, code.extended_code) {
-            (ErrorCode::DiskFull, _) => Self::Full(format!("no space left for `{file}`: free some on its disk")),
+            (ErrorCode::DiskFull, _) => {
+                Self::Full(format!("no space left for `{file}`: free some on its disk"))
+            }
             (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => {
                 Self::Passing(format!("another program holds a lock on `{file}`: close it there"))
             }

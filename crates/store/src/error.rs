@@ -40,7 +40,9 @@ pub enum StoreError {
         known: i64,
     },
     /// What is in the file cannot be right.
-    #[error("the store `{path}` is damaged ({detail}): keep a copy, run `audit verify`, and restore from a backup")]
+    #[error(
+        "the store `{path}` is damaged ({detail}): keep a copy, run `audit verify`, and restore from a backup"
+    )]
     Damaged {
         /// The database file.
         path: PathBuf,
@@ -54,7 +56,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A file beside the database could not be made or read.
-    #[error("cannot use `{path}`: {source}: check that the directory exists and that this user may write to it")]
+    #[error(
+        "cannot use `{path}`: {source}: check that the directory exists and that this user may write to it"
+    )]
     File {
         /// The file.
         path: PathBuf,

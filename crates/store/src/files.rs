@@ -92,7 +92,10 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(StoreError::File { path, source }),
         }
         // A full disk must not keep the gateway from starting; the number only serves the message above.
-        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }

@@ -16,19 +16,44 @@ pub(crate) type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 /// See the module.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Cursor { destination: String, reply: Reply<Cursor, OutboxError> },
-    Advance { destination: String, position: u64, dead: Vec<DeadLetter>, reply: Reply<Cursor, OutboxError> },
+    Cursor {
+        destination: String,
+        reply: Reply<Cursor, OutboxError>,
+    },
+    Advance {
+        destination: String,
+        position: u64,
+        dead: Vec<DeadLetter>,
+        reply: Reply<Cursor, OutboxError>,
+    },
     Report {
         destination: String,
         state: DeliveryState,
         last_error: Option<String>,
         reply: Reply<(), OutboxError>,
     },
-    ResolveDead { destination: String, seqs: Vec<u64>, reply: Reply<Cursor, OutboxError> },
-    EnsureRevision { policy_id: String, digest: String, document: String, reply: Reply<u64, StoreError> },
-    Retain { days: u32, destinations: Vec<String>, reply: Reply<Retained, StoreError> },
-    RetainFor { destinations: Vec<String> },
-    LimitFile { bytes_max: Option<u64> },
+    ResolveDead {
+        destination: String,
+        seqs: Vec<u64>,
+        reply: Reply<Cursor, OutboxError>,
+    },
+    EnsureRevision {
+        policy_id: String,
+        digest: String,
+        document: String,
+        reply: Reply<u64, StoreError>,
+    },
+    Retain {
+        days: u32,
+        destinations: Vec<String>,
+        reply: Reply<Retained, StoreError>,
+    },
+    RetainFor {
+        destinations: Vec<String>,
+    },
+    LimitFile {
+        bytes_max: Option<u64>,
+    },
     Probe,
 }
 
@@ -112,6 +137,7 @@ impl<'a> CursorChanges<'a> {
     }
 
     /// Does an order within the running transaction. `head` is the log's head once that is durable.
+    #[expect(clippy::result_large_err, reason = "rare, and only passed up to the one caller")]
     pub(crate) fn apply(&mut self, db: &Connection, order: Order, head: u64) -> Result<Done, Undone> {
         match order {
             Order::Cursor { destination, reply } => {
@@ -144,7 +170,10 @@ impl<'a> CursorChanges<'a> {
                 let removed = match delete_dead(db, &destination, &seqs) {
                     Ok(removed) => removed,
                     Err(source) => {
-                        return Err(Undone { order: Order::ResolveDead { destination, seqs, reply }, source });
+                        return Err(Undone {
+                            order: Order::ResolveDead { destination, seqs, reply },
+                            source,
+                        });
                     }
                 };
                 let cursor =

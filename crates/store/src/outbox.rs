@@ -6,19 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use audit::outbox::{
-    BoxFuture, Cursor, DeadLetter, DeliveryState, Outbox, OutboxError, StoredEvent,
-};
+use audit::outbox::{BoxFuture, Cursor, DeadLetter, DeliveryState, Outbox, OutboxError, StoredEvent};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{oneshot, watch};
 
+use crate::Store;
 use crate::error::StoreError;
 use crate::orders::{Order, Reply, read_dead};
 use crate::retention::anchor;
 use crate::rows::Row;
 use crate::schema::open_reader;
 use crate::tail::Picked;
-use crate::Store;
 
 /// Rows kept for whoever reads on, or reads the same a little later: one for each of some destinations behind the head.
 const ROWS_KEPT_MAX: usize = 4;
@@ -95,10 +93,14 @@ impl RowReader {
         OutboxError::Store(format!("`{}` could not be read: {error}", self.path.display()))
     }
 
-    fn events(&mut self, after: u64, events_max: usize, bytes_max: usize) -> Result<Vec<StoredEvent>, OutboxError> {
+    fn events(
+        &mut self,
+        after: u64,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredEvent>, OutboxError> {
         let mut picked = Picked::new(after, events_max, bytes_max);
-        loop {
-            let Some(at) = self.find(picked.after + 1)? else { break };
+        while let Some(at) = self.find(picked.after + 1)? {
             let Some(row) = self.kept.get(at) else { break };
             if !picked.add(row) {
                 break;

@@ -91,7 +91,8 @@ impl<'r> Events<'r> {
                 Found::Nothing => return Ok(false),
                 Found::Skip(place) => self.place = place,
                 Found::Row { first, last, body } => {
-                    let row = Row::parse(first, last, body).ok_or_else(|| self.reader.damaged(first, last))?;
+                    let row =
+                        Row::parse(first, last, body).ok_or_else(|| self.reader.damaged(first, last))?;
                     self.take_row(&row);
                     if !self.open.is_empty() {
                         return Ok(true);

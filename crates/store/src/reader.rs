@@ -177,7 +177,9 @@ impl Reader {
             }
             let row = Row::parse(first, last, body).ok_or_else(|| bad_row(seq))?;
             if row.first != seq {
-                return Err(VerifyError { seq, problem: Problem::Seq { found: row.first, wanted: seq } }.into());
+                return Err(
+                    VerifyError { seq, problem: Problem::Seq { found: row.first, wanted: seq } }.into()
+                );
             }
             for text in row.texts() {
                 verifier.event(&text)?;

@@ -39,17 +39,20 @@ struct Mark {
 pub(crate) fn leave_mark(db: &Connection, state: &State) -> rusqlite::Result<()> {
     let open = state.open.iter().map(|(id, row)| (*id, *row)).collect();
     let mark = Mark { decisions: state.decisions, seq: state.head.seq, open };
-    let text = serde_json::to_string(&mark).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let text = serde_json::to_string(&mark)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     set_meta(db, "open", text)?;
     let since = &state.since_mark;
     if state.head.seq >= since.first_seq {
-        db.prepare_cached("INSERT INTO spans(first_seq, last_seq, first_ms, last_ms) VALUES(?1, ?2, ?3, ?4)")?
-            .execute(params![
-                since.first_seq.cast_signed(),
-                state.head.seq.cast_signed(),
-                since.first_ms,
-                since.last_ms
-            ])?;
+        db.prepare_cached(
+            "INSERT INTO spans(first_seq, last_seq, first_ms, last_ms) VALUES(?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            since.first_seq.cast_signed(),
+            state.head.seq.cast_signed(),
+            since.first_ms,
+            since.last_ms
+        ])?;
     }
     Ok(())
 }
@@ -212,7 +215,8 @@ mod tests {
 
     #[test]
     fn an_interrupted_event_keeps_everything_else() {
-        let decision = br#"{"policy_id":"p","later":[1.50],"usage":{"x":1},"request":{"route":"/v1","outcome":null}}"#;
+        let decision =
+            br#"{"policy_id":"p","later":[1.50],"usage":{"x":1},"request":{"route":"/v1","outcome":null}}"#;
         let text = String::from_utf8(interrupted(decision).unwrap()).unwrap();
         let hash = hex(&leaf_hash(decision));
         assert_eq!(

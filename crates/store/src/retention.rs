@@ -124,7 +124,9 @@ impl Sweep {
         drop(rows);
         let Some(first) = first else { return Ok(false) };
         let prev_hash: String = db
-            .prepare_cached("SELECT substr(body, -67, 64) FROM batches WHERE last_seq = ?1 AND first_seq >= ?2")?
+            .prepare_cached(
+                "SELECT substr(body, -67, 64) FROM batches WHERE last_seq = ?1 AND first_seq >= ?2",
+            )?
             .query_row([last, first], |row| row.get(0))?;
         db.prepare_cached("DELETE FROM batches WHERE first_seq >= ?1 AND first_seq <= ?2")?
             .execute([first, last])?;

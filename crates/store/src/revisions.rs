@@ -28,7 +28,9 @@ pub(crate) fn ensure(
     document: &str,
 ) -> rusqlite::Result<u64> {
     let newest = db
-        .prepare_cached("SELECT number, digest FROM revisions WHERE policy_id = ?1 ORDER BY number DESC LIMIT 1")?
+        .prepare_cached(
+            "SELECT number, digest FROM revisions WHERE policy_id = ?1 ORDER BY number DESC LIMIT 1",
+        )?
         .query_row([policy_id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
         .optional()?;
     let number = match newest {

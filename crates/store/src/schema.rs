@@ -86,7 +86,9 @@ pub(crate) fn failed(path: &Path, doing: &'static str) -> impl Fn(rusqlite::Erro
         let path = path.clone();
         match source.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => StoreError::Foreign { path },
-            Some(rusqlite::ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, detail: source.to_string() },
+            Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
+                StoreError::Damaged { path, detail: source.to_string() }
+            }
             Some(rusqlite::ErrorCode::DiskFull) => StoreError::NoSpace { path },
             _ => StoreError::Database { path, doing, source },
         }
@@ -155,7 +157,9 @@ fn open_immutable(path: &Path) -> Result<Connection, StoreError> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(*byte));
+            }
             byte => uri.push_str(&format!("%{byte:02x}")),
         }
     }
@@ -180,7 +184,8 @@ fn tune_reader(db: Connection, path: &Path) -> Result<Connection, StoreError> {
 /// Whether the tables are there; `false` for an empty file.
 fn is_ours(db: &Connection, path: &Path) -> Result<bool, StoreError> {
     let failed = failed(path, "opened");
-    let application: i64 = db.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(&failed)?;
+    let application: i64 =
+        db.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(&failed)?;
     let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&failed)?;
     let tables: i64 =
         db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(&failed)?;
@@ -201,7 +206,9 @@ pub(crate) fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> r
 
 /// Sets a value of `meta`.
 pub(crate) fn set_meta(db: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2")?
-        .execute(rusqlite::params![key, value])
-        .map(drop)
+    db.prepare_cached(
+        "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2",
+    )?
+    .execute(rusqlite::params![key, value])
+    .map(drop)
 }

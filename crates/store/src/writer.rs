@@ -76,7 +76,10 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| Err("the writer stopped by a mistake of its own".to_owned()));
+        let result = self
+            .result
+            .take()
+            .unwrap_or_else(|| Err("the writer stopped by a mistake of its own".to_owned()));
         if let Err(reason) = &result {
             refuse(self.shared.queue.fail(reason), reason);
         }

@@ -85,19 +85,16 @@ pub(super) async fn fill<D: Destination>(
 }
 
 fn consecutive(after: u64, events: Vec<StoredEvent>) -> Result<Vec<StoredEvent>, FillError> {
-    let mut expected = after + 1;
-    for event in &events {
+    for (expected, event) in (after + 1..).zip(&events) {
         if event.seq != expected {
             return Err(FillError::Hole { expected, found: event.seq });
         }
-        expected += 1;
     }
     Ok(events)
 }
 
 /// Encodes a batch as it is to be sent now: the batch of what went into the body (and what is unfit), the body, and
 /// what did not fit.
-#[expect(clippy::type_complexity, reason = "named at its two callers")]
 pub(super) async fn encode<D: Destination>(
     destination: &D,
     now_ms: i64,

@@ -158,7 +158,7 @@ impl<D: Destination> Worker<D> {
     fn fill(&self, desk: &mut Desk, head_seq: u64, now: Instant, stopping: bool) {
         desk.fill_after = desk.fill_after.filter(|time| *time > now);
         let unread = head_seq > desk.line.read_to();
-        if desk.filling.is_some() || !(unread || !desk.carry.is_empty()) {
+        if desk.filling.is_some() || (!unread && desk.carry.is_empty()) {
             return;
         }
         if stopping {

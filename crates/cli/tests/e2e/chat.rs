@@ -35,8 +35,20 @@ async fn an_allowed_call_is_the_upstreams_own() {
     assert_eq!(
         keys,
         [
-            "policy_id", "decision", "effective_decision", "reason_code", "policy_user", "project_id", "policy_target",
-            "rollout_mode", "enforced", "triggered_categories", "allowlist_hits", "denylist_hits", "model", "created_at"
+            "policy_id",
+            "decision",
+            "effective_decision",
+            "reason_code",
+            "policy_user",
+            "project_id",
+            "policy_target",
+            "rollout_mode",
+            "enforced",
+            "triggered_categories",
+            "allowlist_hits",
+            "denylist_hits",
+            "model",
+            "created_at"
         ]
     );
     assert_eq!(log["policy"]["policy_user"], "user-1");
@@ -60,8 +72,18 @@ async fn the_policy_twins_add_the_policy_object() {
         assert_eq!(
             keys,
             [
-                "policy_id", "policy_revision", "decision", "effective_decision", "reason_code", "rollout_mode", "enforced",
-                "triggered_categories", "allowlist_hits", "denylist_hits", "policy_target", "event_id"
+                "policy_id",
+                "policy_revision",
+                "decision",
+                "effective_decision",
+                "reason_code",
+                "rollout_mode",
+                "enforced",
+                "triggered_categories",
+                "allowlist_hits",
+                "denylist_hits",
+                "policy_target",
+                "event_id"
             ]
         );
         let reply = rig.send(rig.post(path, &ask("fine"))).await;
@@ -128,7 +150,9 @@ async fn response_mode_error_is_a_403() {
     let mut setup = Setup::rules(json!({"denylist": ["napalm"], "response_mode": "error"}));
     setup.policy["refusal_replacement"] = json!({"message": "not here"});
     let rig = setup.start().await;
-    for reply in [rig.chat("napalm").await, rig.stream("napalm").await, rig.chat("demo:say=\"n\\u0061palm\"").await] {
+    for reply in
+        [rig.chat("napalm").await, rig.stream("napalm").await, rig.chat("demo:say=\"n\\u0061palm\"").await]
+    {
         assert_eq!(reply.status, StatusCode::FORBIDDEN, "{}", reply.text);
         assert_eq!(reply.json()["error"]["code"], "policy_refused");
         assert_eq!(reply.json()["error"]["message"], "not here");
@@ -167,7 +191,9 @@ async fn rewrite_takes_spans_out_and_adds_the_instruction() {
 
 #[tokio::test]
 async fn a_violating_answer_is_rewritten_by_one_more_call() {
-    let rig = Setup::rules(json!({"denylist": ["napalm"], "response_pattern": "rewrite", "redact": true})).start().await;
+    let rig = Setup::rules(json!({"denylist": ["napalm"], "response_pattern": "rewrite", "redact": true}))
+        .start()
+        .await;
     let reply = rig.chat(r#"demo:say="use n\u0061palm, ask b\u0040c.de" demo:instructed="use soap""#).await;
     assert_eq!(reply.content(), "use soap", "{}", reply.text);
     assert_eq!(reply.header("x-policy-decision"), "rewrite");

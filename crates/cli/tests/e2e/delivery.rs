@@ -136,7 +136,10 @@ async fn each_encoding_is_understood() {
         let seen = calls(&rig, 3).await;
         all_arrive(&rig, &seen).await;
         let used: HashSet<String> = rig.intake.read(|ledger| {
-            ledger.requests().map(|request| serde_json::to_value(request).unwrap()["encoding"].to_string()).collect()
+            ledger
+                .requests()
+                .map(|request| serde_json::to_value(request).unwrap()["encoding"].to_string())
+                .collect()
         });
         assert_eq!(used.len(), 1, "{used:?}");
         assert!(used.iter().any(|encoding| encoding.contains(compression)), "{used:?}");
@@ -155,7 +158,8 @@ async fn an_outage_over_a_restart_loses_nothing_and_keeps_order() {
     seen.extend(calls(&rig, 5).await);
     rig.intake.script([]);
     all_arrive(&rig, &seen).await;
-    let seqs: Vec<u64> = rig.intake.logs().iter().map(|log| log.log["event"]["seq"].as_u64().unwrap()).collect();
+    let seqs: Vec<u64> =
+        rig.intake.logs().iter().map(|log| log.log["event"]["seq"].as_u64().unwrap()).collect();
     let distinct: HashSet<_> = seqs.iter().copied().collect();
     assert_eq!(distinct, (1..=seen.len() as u64).collect(), "{seqs:?}");
     let (code, out, err) = command(rig.dir.path(), &["audit", "verify", "-c", "gateway.json"]).await;
@@ -175,6 +179,7 @@ async fn the_command_line_sees_destinations_while_the_gateway_runs() {
     assert_eq!(code, Some(0), "{out}{err}");
     let (code, out, err) = run(&["export", "test", "datadog_logs", "-c", "gateway.json"]).await;
     assert_eq!(code, Some(0), "{out}{err}");
-    let (code, out, _) = run(&["audit", "query", "-c", "gateway.json", "--decision", "allow", "--json"]).await;
+    let (code, out, _) =
+        run(&["audit", "query", "-c", "gateway.json", "--decision", "allow", "--json"]).await;
     assert_eq!((code, out.lines().count()), (Some(0), 3), "{out}");
 }

@@ -54,8 +54,14 @@ async fn bad_requests_name_the_field_and_leave_an_event() {
         (r#"{"model":"demo-model","messages":[]}"#, json!("messages")),
         (r#"{"messages":[{"role":"user","content":"x"}]}"#, json!("model")),
         (r#"{"model":"demo-model","messages":[{"role":"user"}]}"#, json!("messages[0].content")),
-        (r#"{"model":"demo-model","messages":[{"role":"user","content":"\ud800"}]}"#, json!("messages[0].content")),
-        (r#"{"model":"demo-model","messages":[{"role":"user","content":"a"}],"messages":[]}"#, json!("messages")),
+        (
+            r#"{"model":"demo-model","messages":[{"role":"user","content":"\ud800"}]}"#,
+            json!("messages[0].content"),
+        ),
+        (
+            r#"{"model":"demo-model","messages":[{"role":"user","content":"a"}],"messages":[]}"#,
+            json!("messages"),
+        ),
     ] {
         let request = rig.http.post(rig.url("/v1/chat/completions")).bearer_auth(KEY).body(body);
         let reply = rig.send(request).await;
@@ -85,7 +91,8 @@ async fn entitlement() {
         {"id": "bare", "keys": ["ak_bare"]},
         {"id": "off", "policy_id": "test-policy", "status": "disabled", "keys": ["ak_off"]}]});
     let rig = setup.start().await;
-    let project = rig.send(rig.post("/v1/chat/completions", &ask("hi")).header("x-policy-project", "other")).await;
+    let project =
+        rig.send(rig.post("/v1/chat/completions", &ask("hi")).header("x-policy-project", "other")).await;
     check(&project, 403, "project_not_entitled", "other");
     let mut body = ask("hi");
     body["policy_id"] = json!("no-such");
@@ -95,7 +102,9 @@ async fn entitlement() {
     body["model"] = json!("gpt-secret");
     let model = rig.send(rig.post("/v1/chat/completions", &body)).await;
     check(&model, 400, "model_not_found", "gpt-secret");
-    let with_key = |key: &str| rig.http.post(rig.url("/v1/chat/completions")).bearer_auth(key).body(ask("hi").to_string());
+    let with_key = |key: &str| {
+        rig.http.post(rig.url("/v1/chat/completions")).bearer_auth(key).body(ask("hi").to_string())
+    };
     let bare = rig.send(with_key("ak_bare")).await;
     check(&bare, 400, "project_without_policy", "bare");
     let off = rig.send(with_key("ak_off")).await;
@@ -109,7 +118,8 @@ async fn entitlement() {
 #[tokio::test]
 async fn sizes_and_times_are_limited() {
     let mut setup = Setup::default();
-    setup.config = json!({"limits": {"body_bytes_max": 1000, "header_bytes_max": 4096, "body_timeout_seconds": 1}});
+    setup.config =
+        json!({"limits": {"body_bytes_max": 1000, "header_bytes_max": 4096, "body_timeout_seconds": 1}});
     let rig = setup.start().await;
     let reply = rig.chat(&"x".repeat(2000)).await;
     check(&reply, 413, "request_too_large", "1000 bytes");
@@ -119,7 +129,9 @@ async fn sizes_and_times_are_limited() {
     check(&reply, 431, "headers_too_large", "4096 bytes");
 
     let mut slow = TcpStream::connect(rig.gateway.base.trim_start_matches("http://")).await.unwrap();
-    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 50\r\n\r\n{{");
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 50\r\n\r\n{{"
+    );
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 16];
     tokio::time::timeout(PATIENCE, slow.read_exact(&mut answer)).await.unwrap().unwrap();

@@ -54,7 +54,9 @@ async fn what_a_client_saw_survives_every_kill() {
                     for number in 0.. {
                         let mut body = ask(if number % 5 == 4 { "napalm" } else { "hello" });
                         body["stream"] = json!(client % 2 == 0);
-                        let Ok(mut response) = http.post(&url).bearer_auth(KEY).body(body.to_string()).send().await else {
+                        let Ok(mut response) =
+                            http.post(&url).bearer_auth(KEY).body(body.to_string()).send().await
+                        else {
                             break;
                         };
                         if let Some(id) = response.headers().get("x-policy-event-id") {
@@ -91,7 +93,9 @@ async fn what_a_client_saw_survives_every_kill() {
     assert_eq!(code, Some(0), "{err}");
     let stored: HashSet<String> = out
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event_id"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["event_id"].as_str().unwrap().to_owned()
+        })
         .collect();
     let missing: Vec<_> = seen.difference(&stored).collect();
     assert!(missing.is_empty(), "{missing:?}");
@@ -129,11 +133,16 @@ impl SmallDisk {
     fn mount(at: &Path, bytes: u64) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let options = format!("size={bytes}");
-        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(at)
+            .status();
         match mounted {
             Ok(status) if status.success() => Some(Self(at.to_owned())),
             other => {
-                println!("skipped: a tmpfs cannot be mounted here ({other:?}); the store's own tests fill a disk by other means");
+                println!(
+                    "skipped: a tmpfs cannot be mounted here ({other:?}); the store's own tests fill a disk by other means"
+                );
                 None
             }
         }

@@ -34,10 +34,13 @@ async fn nothing_said_and_no_secret_is_kept() {
     }
     let exported: String = rig.intake.logs().iter().map(|log| log.log.to_string()).collect();
     let metrics = rig.send(rig.http.get(rig.url("/metrics"))).await.text;
-    let managed = rig.send(rig.http.get(rig.url("/api/policy-gateway/audit?limit=1000")).bearer_auth(ADMIN)).await;
+    let managed =
+        rig.send(rig.http.get(rig.url("/api/policy-gateway/audit?limit=1000")).bearer_auth(ADMIN)).await;
     assert!(managed.text.contains("test-policy"), "{}", managed.text);
-    let exports = rig.send(rig.http.get(rig.url("/api/policy-gateway/exports")).bearer_auth(ADMIN)).await.text;
-    let (code, queried, _) = command(rig.dir.path(), &["audit", "query", "-c", "gateway.json", "--json"]).await;
+    let exports =
+        rig.send(rig.http.get(rig.url("/api/policy-gateway/exports")).bearer_auth(ADMIN)).await.text;
+    let (code, queried, _) =
+        command(rig.dir.path(), &["audit", "query", "-c", "gateway.json", "--json"]).await;
     assert_eq!(code, Some(0));
     let output = rig.gateway.stderr.lock().unwrap().clone();
     let dir = rig.dir.path().to_owned();

@@ -10,7 +10,14 @@ async fn a_clean_stream_is_the_same_text_whatever_the_chunks() {
     let rig = Rig::start().await;
     let text = "Ask \\u00fcber credentials, theftless: ann at example, 12.5 %\\n- done \\ud83d\\ude00 napal";
     let expected: String = serde_json::from_str(&format!("\"{text}\"")).unwrap();
-    for style in ["demo:chunk=1", "demo:chunk=2,5", "demo:chunk=400", "demo:tear=1", "demo:crlf demo:comment", "demo:no_done"] {
+    for style in [
+        "demo:chunk=1",
+        "demo:chunk=2,5",
+        "demo:chunk=400",
+        "demo:tear=1",
+        "demo:crlf demo:comment",
+        "demo:no_done",
+    ] {
         let reply = rig.stream(&format!("demo:say=\"{text}\" {style}")).await;
         assert_eq!(reply.status, StatusCode::OK);
         assert_eq!(reply.header("content-type"), "text/event-stream; charset=utf-8");
@@ -40,7 +47,9 @@ async fn usage_comes_where_it_is_asked_for() {
 async fn entities_are_masked_whatever_the_chunks() {
     let rig = Rig::start().await;
     for chunk in 1..=9 {
-        let reply = rig.stream(&format!(r#"demo:say="write to b\u006fb\u0040example.com, or call" demo:chunk={chunk}"#)).await;
+        let reply = rig
+            .stream(&format!(r#"demo:say="write to b\u006fb\u0040example.com, or call" demo:chunk={chunk}"#))
+            .await;
         assert_eq!(reply.streamed("content"), "write to [EMAIL_1], or call", "chunk {chunk}");
         let log = rig.log_of(&reply).await;
         assert_eq!(log["policy"]["reason_code"], "REDACT");
@@ -52,7 +61,9 @@ async fn entities_are_masked_whatever_the_chunks() {
 async fn a_denied_term_never_leaves() {
     let rig = Rig::start().await;
     for chunk in 1..=9 {
-        let reply = rig.stream(&format!(r#"demo:say="first this, then n\u0061palm and more" demo:chunk={chunk}"#)).await;
+        let reply = rig
+            .stream(&format!(r#"demo:say="first this, then n\u0061palm and more" demo:chunk={chunk}"#))
+            .await;
         assert_eq!(reply.status, StatusCode::OK);
         assert_eq!(reply.streamed("content"), "first this, then ", "chunk {chunk}: {}", reply.text);
         assert!(!reply.streamed("refusal").is_empty());
@@ -112,7 +123,9 @@ async fn tool_calls_are_held_and_judged_whole() {
 #[tokio::test]
 async fn every_choice_and_field_is_judged() {
     let rig = Rig::start().await;
-    let mut body = ask(r#"demo:say="first" demo:say="mail b\u006fb\u0040example.com" demo:reasoning="n\u006fte c\u0040d.example" demo:chunk=3"#);
+    let mut body = ask(
+        r#"demo:say="first" demo:say="mail b\u006fb\u0040example.com" demo:reasoning="n\u006fte c\u0040d.example" demo:chunk=3"#,
+    );
     body["stream"] = json!(true);
     body["n"] = json!(2);
     let reply = rig.send(rig.post("/v1/chat/completions", &body)).await;
@@ -160,7 +173,10 @@ async fn a_stream_that_breaks_off_is_told() {
         };
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains(r#""error":{"#), "{fault}: {text}");
-        assert!(!text.contains("[DONE]") && broken, "{fault}: a client must not take it for complete: {text}");
+        assert!(
+            !text.contains("[DONE]") && broken,
+            "{fault}: a client must not take it for complete: {text}"
+        );
         assert_eq!(rig.log(&event_id).await["request"]["outcome"], "upstream_error", "{fault}");
     }
 }

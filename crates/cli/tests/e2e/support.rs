@@ -53,7 +53,8 @@ impl Gateway {
         let (found, mut address) = tokio::sync::mpsc::channel(4);
         tokio::spawn(follow(child.stdout.take().unwrap(), Arc::clone(&stderr), found.clone()));
         tokio::spawn(follow(child.stderr.take().unwrap(), Arc::clone(&stderr), found));
-        let started = tokio::time::timeout(PATIENCE, address.recv()).await.expect("it neither listens nor ends");
+        let started =
+            tokio::time::timeout(PATIENCE, address.recv()).await.expect("it neither listens nor ends");
         match started {
             Some(base) => Ok(Self { child, base, stderr }),
             None => {
@@ -94,8 +95,10 @@ async fn follow(
     let mut lines = BufReader::new(stream).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         if let Some(at) = line.find("listening on http://") {
-            let base: String =
-                line[at + "listening on ".len()..].chars().take_while(|c| !c.is_whitespace() && *c != '"').collect();
+            let base: String = line[at + "listening on ".len()..]
+                .chars()
+                .take_while(|c| !c.is_whitespace() && *c != '"')
+                .collect();
             let _ = found.send(base).await;
         }
         let mut all = all.lock().unwrap();

@@ -67,7 +67,8 @@ pub(super) fn at(view: &View<'_>, candidate: Candidate) -> Attempt {
 
 fn is_top(label: &str) -> bool {
     let letters = label.chars().count() >= 2 && label.chars().all(char::is_alphabetic);
-    (letters || label.starts_with("xn--")) && !FILE_ENDINGS.iter().any(|ending| label.eq_ignore_ascii_case(ending))
+    (letters || label.starts_with("xn--"))
+        && !FILE_ENDINGS.iter().any(|ending| label.eq_ignore_ascii_case(ending))
 }
 
 fn is_domain_char(c: char) -> bool {

@@ -115,10 +115,8 @@ pub(crate) fn find(text: &str, from: usize, floor: usize, more: bool, found: &mu
             continue;
         }
         let mut best = Typed::NO;
-        if let Some(candidate) = mail.filter(|mail| mail.start <= at) {
-            if candidate.start == at {
-                best = best.or(EntityType::EmailAddress, email::at(&view, candidate));
-            }
+        if let Some(candidate) = mail.filter(|mail| mail.start == at) {
+            best = best.or(EntityType::EmailAddress, email::at(&view, candidate));
         }
         if at == credentials {
             best = best.or(EntityType::Secret, secrets::credentials(&view, at));
@@ -253,7 +251,9 @@ fn letters(view: &View<'_>, at: usize, openings: &Openings) -> Typed {
     match openings.at(view, at) {
         Opening::No => {}
         Opening::Token => {
-            best = best.or(EntityType::Secret, secrets::token(view, at)).or(EntityType::IbanCode, iban::at(view, at));
+            best = best
+                .or(EntityType::Secret, secrets::token(view, at))
+                .or(EntityType::IbanCode, iban::at(view, at));
         }
         Opening::Unknown => return Typed::MORE,
     }

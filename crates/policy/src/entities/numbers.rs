@@ -116,7 +116,10 @@ fn card(view: &View<'_>, groups: &Groups) -> Option<usize> {
     for separator in *b" -" {
         for shape in CARD_SHAPES {
             let Some(first) = groups.shaped(shape, separator) else { continue };
-            let (Some(start), Some(end)) = (first.first().map(|g| g.start), first.last().map(|g| g.end)) else { continue };
+            let (Some(start), Some(end)) = (first.first().map(|g| g.start), first.last().map(|g| g.end))
+            else {
+                continue;
+            };
             let joined = separator == b'-' && groups.separator_after(shape.len()) == Some(b'-');
             if !joined && !is_word_at(view, end) && is_card(view.slice(start, end)) {
                 return Some(end);
@@ -137,15 +140,20 @@ fn is_card(written: &[u8]) -> bool {
         len += 1;
     }
     let digits = digits.get(..len).unwrap_or_default();
-    let prefix = |count: usize| digits.iter().take(count).fold(0u32, |number, digit| number * 10 + u32::from(*digit));
+    let prefix =
+        |count: usize| digits.iter().take(count).fold(0u32, |number, digit| number * 10 + u32::from(*digit));
     let known = match prefix(6) {
         400_000..=499_999 => matches!(len, 13 | 16 | 19),
         510_000..=559_999 | 222_100..=272_099 => len == 16,
         340_000..=349_999 | 370_000..=379_999 => len == 15,
-        300_000..=305_999 | 309_500..=309_599 | 360_000..=369_999 | 380_000..=399_999 => (14..=19).contains(&len),
+        300_000..=305_999 | 309_500..=309_599 | 360_000..=369_999 | 380_000..=399_999 => {
+            (14..=19).contains(&len)
+        }
         352_800..=358_999 | 620_000..=629_999 => (16..=19).contains(&len),
         601_100..=601_199 | 644_000..=659_999 => (16..=19).contains(&len),
-        500_000..=509_999 | 560_000..=589_999 | 630_400..=630_499 | 675_900..=676_399 => (13..=19).contains(&len),
+        500_000..=509_999 | 560_000..=589_999 | 630_400..=630_499 | 675_900..=676_399 => {
+            (13..=19).contains(&len)
+        }
         _ => false,
     };
     known && digits.iter().any(|digit| *digit != 0) && luhn(digits)
@@ -162,7 +170,7 @@ fn luhn(digits: &[u8]) -> bool {
             if value > 9 { value - 9 } else { value }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// `123-45-6789`, without the areas, groups and serials that are never assigned
@@ -209,10 +217,12 @@ fn ipv4(view: &View<'_>, groups: &Groups) -> Option<usize> {
         return None;
     }
     // `file-1.2.3.4.tar`, `Agent/1.2.3.4`, `1.2.3.4-beta`: a version in a name.
-    let named_before = matches!(view.before(start), Some(b'-' | b'/')) && view.before(start - 1).is_some_and(is_word);
+    let named_before =
+        matches!(view.before(start), Some(b'-' | b'/')) && view.before(start - 1).is_some_and(is_word);
     let named_after = matches!(view.get(end), Some(b'.' | b'-'))
         && view.get(end + 1).is_some_and(|byte| byte.is_ascii_alphabetic());
-    (!named_before && !named_after && !VERSION_WORDS.contains(&word_before(view, start).as_slice())).then_some(end)
+    (!named_before && !named_after && !VERSION_WORDS.contains(&word_before(view, start).as_slice()))
+        .then_some(end)
 }
 
 /// Bytes looked at for the word before a number.
@@ -221,7 +231,12 @@ const WORD_BACK_BYTES: usize = 16;
 /// The word before a place, in small letters, with a little punctuation between.
 fn word_before(view: &View<'_>, start: usize) -> Vec<u8> {
     let back = view.back(start, WORD_BACK_BYTES);
-    let gap = back.iter().rev().take(2).take_while(|byte| matches!(byte, b' ' | b':' | b'.' | b'=' | b'#' | b'(')).count();
+    let gap = back
+        .iter()
+        .rev()
+        .take(2)
+        .take_while(|byte| matches!(byte, b' ' | b':' | b'.' | b'=' | b'#' | b'('))
+        .count();
     let back = back.get(..back.len() - gap).unwrap_or_default();
     let len = back.iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count();
     back.get(back.len() - len..).unwrap_or_default().to_ascii_lowercase()

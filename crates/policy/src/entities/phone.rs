@@ -12,8 +12,22 @@ const CONTEXT_BYTES: usize = 32;
 
 /// Those words.
 const CONTEXT_WORDS: [&str; 16] = [
-    "phone", "phones", "telephone", "tel", "mobile", "cell", "cellphone", "call", "fax", "whatsapp", "sms", "dial",
-    "hotline", "landline", "handy", "ph",
+    "phone",
+    "phones",
+    "telephone",
+    "tel",
+    "mobile",
+    "cell",
+    "cellphone",
+    "call",
+    "fax",
+    "whatsapp",
+    "sms",
+    "dial",
+    "hotline",
+    "landline",
+    "handy",
+    "ph",
 ];
 
 /// A number that begins with `+`, or one in brackets.
@@ -111,10 +125,13 @@ fn north_american(view: &View<'_>, groups: &Groups) -> Option<usize> {
         for shape in [&[1, 3, 3, 4][..], &[3, 3, 4]] {
             let Some(first) = groups.shaped(shape, separator) else { continue };
             let mut parts = first.iter().rev();
-            let (Some(line), Some(exchange), Some(area)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            let (Some(line), Some(exchange), Some(area)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
             let trunk = parts.next().is_none_or(|trunk| view.get(trunk.start) == Some(b'1'));
             let assigned = |at: usize| matches!(view.get(at), Some(b'2'..=b'9'));
-            let joined = groups.separator_after(shape.len()).is_some_and(|after| after != b' ' || after == separator);
+            let joined =
+                groups.separator_after(shape.len()).is_some_and(|after| after != b' ' || after == separator);
             if trunk && assigned(area.start) && assigned(exchange.start) && !joined {
                 return Some(line.end);
             }
@@ -138,10 +155,14 @@ fn leading_zeros(view: &View<'_>, groups: &Groups) -> Option<usize> {
     let digits: usize = all.iter().map(|group| group.len()).sum();
     let foreign = view.slice(first.start, first.end).starts_with(b"00");
     let fits = if foreign {
-        matches!(view.get(first.start + 2), Some(b'1'..=b'9')) && all.len() >= 3 && (10..=17).contains(&digits)
+        matches!(view.get(first.start + 2), Some(b'1'..=b'9'))
+            && all.len() >= 3
+            && (10..=17).contains(&digits)
     } else {
         let pairs = all.iter().all(|group| group.len() == 2) && all.len() == 5;
-        let long = first.len() <= 5 && all.iter().skip(1).all(|group| (3..=8).contains(&group.len())) && all.len() <= 4;
+        let long = first.len() <= 5
+            && all.iter().skip(1).all(|group| (3..=8).contains(&group.len()))
+            && all.len() <= 4;
         (9..=11).contains(&digits) && (pairs || long && separator != b'.')
     };
     fits.then_some(end)

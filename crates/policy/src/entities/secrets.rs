@@ -56,7 +56,11 @@ fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt 
     // A full stop at the end is the sentence's.
     let dots = view.slice(body, end).iter().rev().take_while(|byte| **byte == b'.').count();
     let long_enough = end - dots - body >= usize::from(format.min);
-    if fits && long_enough && !is_word_at(view, end) { Attempt::Found { start, end: end - dots } } else { Attempt::No }
+    if fits && long_enough && !is_word_at(view, end) {
+        Attempt::Found { start, end: end - dots }
+    } else {
+        Attempt::No
+    }
 }
 
 /// Characters of the header or payload of a JSON web token below which it is none.
@@ -234,7 +238,9 @@ fn assigned(view: &View<'_>, name_start: usize) -> Attempt {
 
 /// The user name and password after a URL's `://`: `user:password@`.
 pub(super) fn credentials(view: &View<'_>, start: usize) -> Attempt {
-    let end = view.run(start, |byte| !matches!(byte, 0..=b' ' | b'/' | b'?' | b'#' | b'"' | b'<' | b'>' | b'\\' | b'`' | b'|'));
+    let end = view.run(start, |byte| {
+        !matches!(byte, 0..=b' ' | b'/' | b'?' | b'#' | b'"' | b'<' | b'>' | b'\\' | b'`' | b'|')
+    });
     let text = view.slice(start, end.min(start + CREDENTIALS_BYTES_MAX));
     let Some(colon) = text.iter().position(|byte| *byte == b':') else {
         let more = view.unknown(end) && end - start < CREDENTIALS_BYTES_MAX;

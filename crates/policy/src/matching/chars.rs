@@ -72,7 +72,9 @@ impl CharInfo {
         let block = BLOCKS.get((code >> 8) as usize).map(|block| {
             block.get_or_init(|| {
                 let first = code & !0xff;
-                (first..=first | 0xff).map(|code| char::from_u32(code).map_or(Self(STARTS), Self::compute)).collect()
+                (first..=first | 0xff)
+                    .map(|code| char::from_u32(code).map_or(Self(STARTS), Self::compute))
+                    .collect()
             })
         });
         block.and_then(|block| block.get((code & 0xff) as usize)).copied().unwrap_or(Self(STARTS))

@@ -57,7 +57,8 @@ impl Normal {
 
     /// The original place of the character that starts at `normal`.
     pub(crate) fn original_start(&self, normal: usize) -> usize {
-        self.run_at(normal).map_or(0, |run| run.original + if run.whole == 0 { normal - run.normal } else { 0 })
+        self.run_at(normal)
+            .map_or(0, |run| run.original + if run.whole == 0 { normal - run.normal } else { 0 })
     }
 
     /// Where, in the original, the character that ends at `normal` ends.
@@ -89,10 +90,8 @@ impl Normal {
             return;
         }
         let normal = self.text.len();
-        let joins = self
-            .runs
-            .last()
-            .is_some_and(|run| run.whole == 0 && run.original + (normal - run.normal) == at);
+        let joins =
+            self.runs.last().is_some_and(|run| run.whole == 0 && run.original + (normal - run.normal) == at);
         if !joins {
             self.runs.push(Run { normal, original: at, whole: 0 });
         }

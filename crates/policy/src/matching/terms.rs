@@ -90,7 +90,16 @@ impl Terms {
         let mut places = ByteTable::all(0u8);
         for byte in 0..=u8::MAX {
             let word = byte.is_ascii_alphanumeric() || byte == b'_';
-            places.set(byte, if word { WORD } else if byte >= 0xc0 { LEAD } else { 0 });
+            places.set(
+                byte,
+                if word {
+                    WORD
+                } else if byte >= 0xc0 {
+                    LEAD
+                } else {
+                    0
+                },
+            );
         }
         for form in &forms {
             if let (Some(c), Some(&byte)) = (form.chars().next(), form.as_bytes().first())
@@ -100,7 +109,14 @@ impl Terms {
             }
         }
         let ascii_only = forms.iter().all(|form| form.is_ascii());
-        Self { trie: Trie::new(&forms), prefixes: Prefixes::new(&forms), spellings, groups, places, ascii_only }
+        Self {
+            trie: Trie::new(&forms),
+            prefixes: Prefixes::new(&forms),
+            spellings,
+            groups,
+            places,
+            ascii_only,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -173,7 +189,8 @@ impl Terms {
             if accepted.is_empty() && !undecided {
                 continue;
             }
-            let word_start = text.get(at..).and_then(|rest| rest.chars().next()).is_some_and(char::is_alphanumeric);
+            let word_start =
+                text.get(at..).and_then(|rest| rest.chars().next()).is_some_and(char::is_alphanumeric);
             if word_start && is_boundary(before, text, at, more) != Some(true) {
                 continue;
             }
@@ -202,7 +219,14 @@ impl Terms {
     }
 
     /// Follows the text down the trie. True if it ends, or becomes unknown, while some term may still follow.
-    fn walk(&self, hay: &[u8], start: usize, unknown_from: usize, more: bool, accepted: &mut Vec<(usize, u32)>) -> bool {
+    fn walk(
+        &self,
+        hay: &[u8],
+        start: usize,
+        unknown_from: usize,
+        more: bool,
+        accepted: &mut Vec<(usize, u32)>,
+    ) -> bool {
         let mut at = start;
         let mut place = self.trie.root();
         loop {
@@ -311,8 +335,11 @@ impl Prefixes {
 
     fn new(forms: &[String]) -> Self {
         let bits = (forms.len() * Self::BITS_PER_TERM).next_power_of_two().clamp(1 << 10, Self::BITS_MAX);
-        let mut prefixes =
-            Self { bits: vec![0; bits / 64], shift: 32 - bits.trailing_zeros(), short: ByteTable::all(false) };
+        let mut prefixes = Self {
+            bits: vec![0; bits / 64],
+            shift: 32 - bits.trailing_zeros(),
+            short: ByteTable::all(false),
+        };
         for form in forms {
             match form.as_bytes() {
                 [a, b, c, d, ..] => {

@@ -207,7 +207,7 @@ impl RawDatadogLogs {
             match tags::normalise(tag) {
                 Some(tag) => normal.push(tag),
                 None => {
-                    check.problem(&place, &format!("`{tag}` holds no letter that a tag could start with"))
+                    check.problem(&place, &format!("`{tag}` holds no letter that a tag could start with"));
                 }
             }
         }

@@ -179,10 +179,6 @@ impl<'a> Scan<'a> {
     }
 
     /// Name and value of the next member; `Some(None)` behind the last, `None` where the text breaks off.
-    #[expect(
-        clippy::type_complexity,
-        reason = "two ranges, or the end, or a fault: said once, used in this file"
-    )]
     fn next(&mut self) -> Option<Option<(Range<usize>, Range<usize>)>> {
         if self.done {
             return Some(None);

@@ -149,10 +149,22 @@ fn policy_holds_exactly_the_fourteen_keys_in_order() {
         let log = wire(event);
         let keys: Vec<_> = log["policy"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(keys, POLICY_FIELDS);
-        assert_eq!(log.as_object().unwrap().keys().collect::<Vec<_>>(), [
-            "message", "service", "ddsource", "ddtags", "policy", "event", "request", "usage", "audit", "timestamp",
-            "status"
-        ]);
+        assert_eq!(
+            log.as_object().unwrap().keys().collect::<Vec<_>>(),
+            [
+                "message",
+                "service",
+                "ddsource",
+                "ddtags",
+                "policy",
+                "event",
+                "request",
+                "usage",
+                "audit",
+                "timestamp",
+                "status"
+            ]
+        );
     }
 }
 
@@ -168,7 +180,8 @@ fn message_and_status_follow_the_decision() {
         event.request.as_mut().unwrap().outcome = Some(outcome);
         event
     };
-    let reason = |event_type, reason: &str| AuditEvent { reason_code: Some(reason.into()), ..blank(event_type) };
+    let reason =
+        |event_type, reason: &str| AuditEvent { reason_code: Some(reason.into()), ..blank(event_type) };
     for (event, message, status) in [
         (with(Decision::Allow, "ALLOW"), "policy decision: allow", "info"),
         (with(Decision::Allow, "REDACT"), "policy decision: allow", "notice"),
@@ -210,7 +223,10 @@ fn tags_end_with_project_and_classification_where_set() {
     };
     let (with, without) = (encoder(), LogEncoder::new("s", "d", &[]));
     assert_eq!(tags(Some("Support Bot"), None, &with), "env:prod,team:platform,project:support_bot");
-    assert_eq!(tags(Some("a,b\"\u{1}"), Some("TOP/Secret:"), &without), "project:a_b__,data_classification:top/secret");
+    assert_eq!(
+        tags(Some("a,b\"\u{1}"), Some("TOP/Secret:"), &without),
+        "project:a_b__,data_classification:top/secret"
+    );
     assert_eq!(tags(None, Some("x"), &without), "data_classification:x");
     assert_eq!(tags(None, None, &without), "");
     assert_eq!(tags(Some(""), None, &with), "env:prod,team:platform");
@@ -231,11 +247,17 @@ fn the_time_is_the_events_own_from_seventeen_and_a_half_hours_past_to_one_and_a_
     ] {
         let log: Value = serde_json::from_str(&wire_at(&event, now_ms)).unwrap();
         let timestamp = if late { now_ms } else { NOW_MS };
-        assert_eq!((log["timestamp"].as_i64(), log["event"]["late"].as_bool()), (Some(timestamp), Some(late)));
+        assert_eq!(
+            (log["timestamp"].as_i64(), log["event"]["late"].as_bool()),
+            (Some(timestamp), Some(late))
+        );
         assert_eq!(log["event"]["time"], "2026-01-16T18:22:11.000Z");
     }
     let odd = AuditEvent { created_at: "soon".into(), ..example_event() };
-    assert_eq!((&wire(odd.clone())["timestamp"], &wire(odd)["event"]["late"]), (&json!(NOW_MS), &json!(true)));
+    assert_eq!(
+        (&wire(odd.clone())["timestamp"], &wire(odd)["event"]["late"]),
+        (&json!(NOW_MS), &json!(true))
+    );
 }
 
 #[test]
@@ -271,7 +293,11 @@ fn a_text_that_is_no_event_is_unfit_and_leaves_nothing_behind() {
     cases.push(good.get(..good.len() - 1).unwrap().to_owned());
     for text in cases {
         let mut log = b"before".to_vec();
-        assert_eq!(encoder().encode(text.as_bytes(), NOW_MS, &mut log), Err(EncodeError::Malformed), "{text}");
+        assert_eq!(
+            encoder().encode(text.as_bytes(), NOW_MS, &mut log),
+            Err(EncodeError::Malformed),
+            "{text}"
+        );
         assert_eq!(log, b"before");
     }
     assert_eq!(encoder().encode(b"\xff{}", NOW_MS, &mut Vec::new()), Err(EncodeError::Malformed));
@@ -332,7 +358,8 @@ fn a_body_is_full_at_its_measured_bytes_and_its_count() {
     ] {
         let config = config(Compression::Identity, events_max, bytes_max);
         let mut body = DatadogBody::new(Arc::new(encoder()), &config, NOW_MS).unwrap();
-        let taken = std::iter::repeat_with(|| body.push(&event)).take_while(|push| *push == Push::Taken).count();
+        let taken =
+            std::iter::repeat_with(|| body.push(&event)).take_while(|push| *push == Push::Taken).count();
         assert_eq!(taken, fits);
         assert_eq!(body.push(&event), Push::Full);
         let encoded = body.finish().unwrap();
@@ -344,7 +371,8 @@ fn a_body_is_full_at_its_measured_bytes_and_its_count() {
 #[test]
 fn an_unfit_event_does_not_spoil_the_body() {
     let mut body =
-        DatadogBody::new(Arc::new(encoder()), &config(Compression::Identity, 1000, 5_000_000), NOW_MS).unwrap();
+        DatadogBody::new(Arc::new(encoder()), &config(Compression::Identity, 1000, 5_000_000), NOW_MS)
+            .unwrap();
     let bad = StoredEvent { seq: 1, text: "{".into() };
     assert_eq!(body.push(&bad), Push::Unfit("the stored text is not an audit event".into()));
     assert_eq!(body.push(&stored(example_event(), 2)), Push::Taken);
@@ -385,7 +413,11 @@ fn any_event() -> impl Strategy<Value = AuditEvent> {
             stage: flag.then_some(Stage::Output),
             policy_revision: flag.then_some(number),
             escalation_id: flag.then(|| Uuid::from_u128(u128::from(number))),
-            gap: (kind == 1).then(|| Gap { refused: number, served: 0, since: "2026-01-16T18:22:11.000Z".into() }),
+            gap: (kind == 1).then(|| Gap {
+                refused: number,
+                served: 0,
+                since: "2026-01-16T18:22:11.000Z".into(),
+            }),
             usage: (kind != 2).then_some(Usage { total_tokens: number, cost_usd, ..Usage::default() }),
             request: (kind > 0).then(|| example_event().request.unwrap()),
             decision_hash: flag.then(|| "0f".repeat(32)),
@@ -444,6 +476,9 @@ fn members_of_later_versions_are_exported_too() {
 
 #[test]
 fn redactions_are_counts_by_type() {
-    let event = AuditEvent { redactions: BTreeMap::from([("email".into(), 2), ("iban".into(), 1)]), ..example_event() };
+    let event = AuditEvent {
+        redactions: BTreeMap::from([("email".into(), 2), ("iban".into(), 1)]),
+        ..example_event()
+    };
     assert_eq!(wire(event)["event"]["redactions"], json!({"email": 2, "iban": 1}));
 }
