@@ -12,18 +12,25 @@ mod serve;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+
+/// What blocking work that nobody waits for any more (a look at policy files, a name being resolved) may hold up the end.
+const LEFTOVERS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     match run(cli) {
         Ok(code) => code,
-        // Whoever reads our output had enough: `audit query | head`.
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell where stderr is gone too.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = match error.downcast_ref::<config::problem::ConfigError>() {
+                // Each problem is a line with its place already.
+                Some(problems) => writeln!(std::io::stderr(), "{problems}"),
+                None => writeln!(std::io::stderr(), "error: {error:#}"),
+            };
             ExitCode::FAILURE
         }
     }
@@ -33,7 +40,10 @@ fn run(cli: args::Cli) -> anyhow::Result<ExitCode> {
     logging::init(cli.log_format);
     // An error means that a provider is installed already, which is all that is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    runtime()?.block_on(commands::run(cli.command))
+    let runtime = runtime()?;
+    let result = runtime.block_on(commands::run(cli.command));
+    runtime.shutdown_timeout(LEFTOVERS);
+    result
 }
 
 /// One CPU is served best by one thread: nothing is handed over, nothing is woken elsewhere.

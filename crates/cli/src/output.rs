@@ -6,12 +6,37 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use serde::Serialize;
 
 /// Stdout, buffered and locked for one command.
-pub(crate) struct Output(BufWriter<StdoutLock<'static>>);
+pub(crate) struct Output(BufWriter<Stdout>);
+
+/// Whoever read our output had enough (`audit query | head`).
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+struct ReaderGone;
+
+/// Tells a broken pipe of ours from one to a server, which is an error like any other.
+struct Stdout(StdoutLock<'static>);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(mark)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(mark)
+    }
+}
+
+fn mark(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
+        _ => error,
+    }
+}
 
 impl Output {
     /// Takes stdout.
     pub(crate) fn stdout() -> Self {
-        Self(BufWriter::new(io::stdout().lock()))
+        Self(BufWriter::new(Stdout(io::stdout().lock())))
     }
 
     /// One line.
@@ -80,10 +105,11 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
-/// Whether the error is that nobody reads any more.
-pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+/// Whether the error is that nobody reads stdout any more.
+pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner.is_some_and(|inner| inner.is::<ReaderGone>())
     })
 }
 
@@ -95,5 +121,13 @@ mod tests {
     fn control_characters_are_shown() {
         assert_eq!(printable("plain ü"), "plain ü");
         assert_eq!(printable("a\u{1b}[31mb\nc"), "a\\u{1b}[31mb\\nc");
+    }
+
+    #[test]
+    fn only_our_own_reader_may_go_unpunished() {
+        let io = |error: io::Error| anyhow::Error::new(error).context("while doing something");
+        assert!(is_reader_gone(&io(mark(io::ErrorKind::BrokenPipe.into()))));
+        assert!(!is_reader_gone(&io(io::ErrorKind::BrokenPipe.into())));
+        assert!(!is_reader_gone(&io(mark(io::ErrorKind::StorageFull.into()))));
     }
 }

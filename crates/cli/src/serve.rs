@@ -8,7 +8,7 @@ mod reload;
 pub(crate) mod signal;
 mod watch;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use crate::args::ServeArgs;
@@ -27,18 +27,15 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     // From here on a signal is kept for us: one that comes during the start ends in an orderly way too.
     let mut signals = Signals::listen()?;
     let mut reloads = Reloads::listen()?;
-    let mut config = match Config::load(&args.config.config) {
-        Ok(config) => config,
-        Err(error) => {
-            writeln!(io::stderr(), "{error}")?;
-            return Ok(ExitCode::FAILURE);
-        }
-    };
+    let mut config = Config::load(&args.config.config)?;
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
     let mut app = App::start(config).await?;
-    announce(&app)?;
+    if let Err(error) = announce(&app) {
+        // Calls are served all the same.
+        tracing::warn!(%error, "the address could not be printed");
+    }
     let mut watch = PolicyWatch::new(app.config());
     loop {
         tokio::select! {
@@ -48,7 +45,10 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
                 watch = PolicyWatch::new(app.config());
             }
             () = watch.changed() => app.reload_policies().await,
-            reason = app.failed() => anyhow::bail!("the audit log failed, and with it the gateway: {reason}"),
+            reason = app.failed() => {
+                tracing::error!("the audit log failed, and with it the gateway: {reason}");
+                end_at_once();
+            }
         }
     }
     tracing::info!("stopping: requests in flight may finish; a second signal ends at once");
@@ -56,9 +56,15 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         outcome = app.shutdown() => outcome.map(|()| ExitCode::SUCCESS),
         () = signals.stop() => {
             tracing::warn!("ended at once: open decisions are closed as `interrupted` at the next start");
-            Ok(ExitCode::FAILURE)
+            end_at_once();
         }
     }
+}
+
+/// Without dropping anything: that would wait for the log's writer, which may never come back. Nothing that was promised
+/// is only in memory.
+fn end_at_once() -> ! {
+    std::process::exit(1);
 }
 
 /// Programs wait for this line.

@@ -58,7 +58,7 @@ impl Walk<'_> {
     fn value(&mut self, value: &mut Value, path: &str, segments: &mut Vec<String>) {
         match value {
             Value::String(text) if text.contains('$') && !is_secret(segments) => {
-                self.text(text, path, segments)
+                self.text(text, path, segments);
             }
             Value::Array(values) => {
                 for (at, value) in values.iter_mut().enumerate() {

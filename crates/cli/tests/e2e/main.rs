@@ -1,5 +1,24 @@
 //! The real binary from outside: `serve` between a client and the demo model, delivering to the demo intake.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests: the helpers between them are not known as such to the lints, and a panic is how one fails"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::field_reassign_with_default,
+    reason = "this whole binary is a test"
+)]
+
 mod chat;
 mod delivery;
 mod errors;

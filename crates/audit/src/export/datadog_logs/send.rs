@@ -440,7 +440,7 @@ fn found_instead(status: StatusCode, headers: &HeaderMap, text: Option<&[u8]>) -
 }
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3).
-fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
