@@ -7,7 +7,6 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::disallowed_methods,
-    clippy::field_reassign_with_default,
     reason = "tests: the helpers between them are not known as such to the lints, and a panic is how one fails"
 )]
 #![expect(
@@ -16,7 +15,6 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    clippy::field_reassign_with_default,
     clippy::field_reassign_with_default,
     reason = "this whole binary is a test"
 )]
