@@ -7,14 +7,6 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "tests: the helpers between them are not known as such to the lints, and a panic is how one fails"
-)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
     clippy::field_reassign_with_default,
     reason = "this whole binary is a test"
 )]
