@@ -1,7 +1,6 @@
 //! One request to the intake, and what its answer means. Batching and compression are in the body's builder, waits and
 //! retries in the delivery engine.
 
-use std::error::Error as _;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -260,13 +259,13 @@ impl DatadogDestination {
             None => return String::new(),
         };
         let said = match self.key.read() {
-            Ok(key) => said.replace(key.secret.expose(), "[hidden]"),
+            Ok(key) => said.replace(key.secret.expose(), "(hidden)"),
             Err(_) => return String::new(),
         };
         // A quoted piece of the body would be a piece of an event.
         let said: String = said
             .chars()
-            .take_while(|c| !matches!(c, '"' | '\'' | '`' | '{' | '[') || said.starts_with("[hidden]"))
+            .take_while(|c| !matches!(c, '"' | '\'' | '`' | '{' | '['))
             .filter(|c| !c.is_control())
             .take(DETAIL_CHARS_MAX)
             .collect();
@@ -460,18 +459,13 @@ fn root_cause(error: &reqwest::Error) -> String {
 }
 
 /// What TLS said, if it was TLS that failed.
-fn tls_cause(error: &reqwest::Error) -> Option<String> {
-    let mut next = error.source();
-    while let Some(cause) = next {
-        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-            return Some(tls.to_string());
-        }
-        // An I/O error hides what it wraps from `source`.
-        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(tls) = wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Some(tls.to_string());
-        }
-        next = cause.source();
+fn tls_cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls.to_string());
     }
-    None
+    // An I/O error hides what it wraps from `source`.
+    if let Some(wrapped) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return tls_cause(wrapped);
+    }
+    error.source().and_then(tls_cause)
 }

@@ -31,10 +31,13 @@ enum Answer {
     Hangup,
 }
 
+/// Head and body.
+type Request = (String, Vec<u8>);
+
 /// A server on this machine that remembers the requests it read.
 struct Server {
     url: String,
-    requests: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -59,12 +62,12 @@ impl Server {
         config(json!({ "endpoint": self.url, "api_key": KEY }))
     }
 
-    fn requests(&self) -> Vec<(String, Vec<u8>)> {
+    fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: Answer, seen: &Mutex<Vec<(String, Vec<u8>)>>) {
+async fn serve(mut stream: TcpStream, answer: Answer, seen: &Mutex<Vec<Request>>) {
     if matches!(answer, Answer::Hangup) {
         return;
     }
@@ -106,7 +109,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 const ACCEPTED: &str =
     "HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 const FORBIDDEN: &str = concat!(
-    "HTTP/1.1 403 Forbidden\r\ncontent-length: 66\r\n\r\n",
+    "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n",
     r#"{"errors":[{"status":"403","title":"Forbidden","detail":"bad key"}]}"#
 );
 
@@ -286,13 +289,13 @@ async fn error_texts_are_shown_without_quotes_of_the_body_and_without_the_key() 
         }
     };
     let quoted = concat!(
-        "HTTP/1.1 403 Forbidden\r\ncontent-length: 62\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n",
         r#"{"errors":["cannot parse \"policy_user\":\"user-12345\" in body"]}"#
     );
     let why = part(quoted).await;
     assert!(why.contains("403 (cannot parse)") && !why.contains("user-12345"), "{why}");
     let echoed = concat!(
-        "HTTP/1.1 403 Forbidden\r\ncontent-length: 59\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n",
         r#"{"errors":["key 0123456789abcdef-the-key is not known now"]}"#
     );
     let why = part(echoed).await;
