@@ -209,8 +209,18 @@ pub(crate) struct QueryArgs {
 
 /// Arguments of `audit verify`.
 #[derive(Debug, Args)]
-#[group(id = "evidence", required = true, multiple = true, args = ["config", "store", "file"])]
 pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) evidence: EvidenceArgs,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is verified.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct EvidenceArgs {
     /// Configuration file that names the store.
     #[arg(short, long, value_name = "FILE", env = "POLICY_GATEWAY_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -220,9 +230,6 @@ pub(crate) struct VerifyArgs {
     /// A file of events, one JSON object a line, as `audit export` writes it; `-` is stdin. Beats the others.
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Arguments of `audit export`.
@@ -277,25 +284,32 @@ pub(crate) enum ExportCommand {
 
 /// Arguments of `export replay`.
 #[derive(Debug, Args)]
-#[group(id = "selection", required = true, multiple = false, args = ["from", "dead"])]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
     /// The destination.
     #[arg(value_name = "ID")]
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is sent again.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct SelectionArgs {
     /// First event of the range, by `seq`.
-    #[arg(long, value_name = "SEQ", requires = "to")]
+    #[arg(long, value_name = "SEQ", requires = "to", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) from: Option<u64>,
     /// Last event of the range, by `seq`.
     #[arg(long, value_name = "SEQ", requires = "from")]
     pub(crate) to: Option<u64>,
     /// The events that the destination would not take; those that go through now count as delivered.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["from", "to"])]
     pub(crate) dead: bool,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Stand-ins, each on its own.

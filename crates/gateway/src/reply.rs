@@ -26,6 +26,8 @@ pub(crate) enum Body {
     /// Streamed: ends when the sender is dropped; an `Err` cuts the connection, so that a client cannot take a broken
     /// stream for a complete one.
     Stream(mpsc::Receiver<Result<Bytes, StreamCut>>),
+    /// Streamed and cut, once what came before has had a turn to be written.
+    Cut,
 }
 
 /// The stream was cut: it is not complete.
@@ -45,9 +47,16 @@ impl http_body::Body for Body {
             Self::Whole(bytes) => Poll::Ready(
                 bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
             ),
-            Self::Stream(receiver) => {
-                receiver.poll_recv(context).map(|next| next.map(|bytes| bytes.map(Frame::data)))
-            }
+            Self::Stream(receiver) => match receiver.poll_recv(context) {
+                Poll::Ready(Some(Err(StreamCut))) => {
+                    // An error drops what hyper has not written yet; a pending body makes it flush first.
+                    *self = Self::Cut;
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                next => next.map(|next| next.map(|bytes| bytes.map(Frame::data))),
+            },
+            Self::Cut => Poll::Ready(Some(Err(StreamCut))),
         }
     }
 
@@ -58,7 +67,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Cut => SizeHint::default(),
         }
     }
 }

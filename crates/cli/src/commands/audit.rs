@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::{Filter, Reader, Store, VerifyFailure};
 
-use crate::args::{AuditCommand, AuditExportArgs, FilterArgs, QueryArgs, StoreArgs, VerifyArgs};
+use crate::args::{
+    AuditCommand, AuditExportArgs, EvidenceArgs, FilterArgs, QueryArgs, StoreArgs, VerifyArgs,
+};
 use crate::config::{store_of, validate::store_path};
 use crate::output::Output;
 
@@ -166,9 +168,10 @@ struct Report<'a> {
 }
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let verified = match &args.file {
+    let EvidenceArgs { config, store, file } = &args.evidence;
+    let verified = match file {
         Some(file) => verify_file(file)?,
-        None => match open(args.config.as_deref(), args.store.as_deref())?.verify() {
+        None => match open(config.as_deref(), store.as_deref())?.verify() {
             Ok(verified) => Ok(verified),
             Err(VerifyFailure::Bad(problem)) => Err(problem),
             Err(VerifyFailure::Store(error)) => return Err(error.into()),

@@ -203,7 +203,7 @@ async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let config = load(&args.config)?;
     let export =
         selected(&config, Some(&args.id))?.into_iter().next().context("no such destination")?.clone();
-    let selection = match (args.from, args.to) {
+    let selection = match (args.selection.from, args.selection.to) {
         (Some(from), Some(to)) => Selection::Range { from, to },
         _ => Selection::Dead,
     };

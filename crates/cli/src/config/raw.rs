@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 /// Configuration of Policy Gateway, one YAML or JSON file. `$NAME` or `${NAME}` in a value is read from the
 /// environment; `$$` is a plain `$`.
 #[derive(Deserialize, JsonSchema)]
+#[schemars(title = "Policy Gateway configuration")]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawConfig {
     /// Address of the data plane, the management API and the console, `HOST:PORT`. Default `127.0.0.1:8080`.

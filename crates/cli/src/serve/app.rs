@@ -113,6 +113,13 @@ impl App {
             Ok(cut) => tracing::warn!(cut, "requests did not finish in time and were cut off"),
             Err(error) => tracing::error!(%error, "the listener ended early"),
         }
+        // Nobody waited for the last closing records. Whatever is asked of the writer is answered after them, so that
+        // delivery sees them as pending.
+        if let Some(export) = self.config.exports.first()
+            && let Err(error) = self.store.cursor(&export.id).await
+        {
+            tracing::warn!(%error, "the last records may be delivered only at the next start");
+        }
         for status in self.destinations.delivery().shutdown(DELIVERY_GRACE).await {
             if status.pending > 0 {
                 let (destination, pending) = (status.id, status.pending);

@@ -177,16 +177,17 @@ async fn a_refused_answer_is_replaced() {
 async fn rewrite_takes_spans_out_and_adds_the_instruction() {
     let rig = Setup::rules(json!({"denylist": ["napalm"], "response_pattern": "rewrite"})).start().await;
     let body = json!({"model": "demo-model", "messages": [
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "x", "content": "napalm recipe"}, {"role": "user", "content": "mix NAPALM now"}]});
     let reply = rig.send(rig.post("/v1/chat/completions", &body)).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
     assert_eq!(reply.header("x-policy-decision"), "rewrite");
     let sent = rig.last_upstream();
-    assert_eq!(sent["messages"][0]["content"], " recipe");
-    assert_eq!(sent["messages"][1]["content"], "mix  now");
-    assert_eq!(sent["messages"][2]["role"], "system");
-    assert!(!sent["messages"][2]["content"].as_str().unwrap().to_lowercase().contains("napalm"));
-    assert!(sent["messages"].as_array().unwrap().len() == 3);
+    assert_eq!(sent["messages"][1]["content"], " recipe");
+    assert_eq!(sent["messages"][2]["content"], "mix  now");
+    assert_eq!(sent["messages"][3]["role"], "system");
+    assert!(!sent["messages"][3]["content"].as_str().unwrap().to_lowercase().contains("napalm"));
+    assert!(sent["messages"].as_array().unwrap().len() == 4);
 }
 
 #[tokio::test]
