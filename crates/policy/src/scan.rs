@@ -87,7 +87,7 @@ impl Scan {
         if !revision.redacts() {
             return text.len();
         }
-        if let Some(tail) = self.tail {
+        if let Some(tail) = &mut self.tail {
             let end = entities::tail_end(text, self.floor, tail, more);
             self.floor = end.unwrap_or(text.len());
             self.tail_end = self.floor;

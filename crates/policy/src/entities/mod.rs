@@ -167,12 +167,14 @@ pub(crate) fn find(text: &str, from: usize, floor: usize, more: bool, found: &mu
 
 /// Continues an entity that went on beyond the text it was found in: where it ends, `None` if that is beyond
 /// this text too. `from` is where this part of it begins, with context before it.
-pub(crate) fn tail_end(text: &str, from: usize, tail: Tail, more: bool) -> Option<usize> {
+pub(crate) fn tail_end(text: &str, from: usize, tail: &mut Tail, more: bool) -> Option<usize> {
     let view = View { text, bytes: text.as_bytes(), floor: 0, more };
-    match tail {
-        Tail::Token { .. } => secrets::tail_end(&view, from, tail),
-        Tail::PrivateKey => secrets::tail_end(&view, from.saturating_sub(secrets::KEY_END_BYTES_MAX), tail),
-    }
+    let from = match tail {
+        Tail::Token { .. } => from,
+        // The line that ends a key may have begun before.
+        Tail::PrivateKey => from.saturating_sub(secrets::KEY_END_BYTES_MAX),
+    };
+    secrets::tail_end(&view, from, tail)
 }
 
 /// What a byte can begin.

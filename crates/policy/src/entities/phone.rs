@@ -179,8 +179,10 @@ fn announced(view: &View<'_>, start: usize, groups: &Groups) -> Option<usize> {
 
 fn is_announced(view: &View<'_>, start: usize) -> bool {
     let back = view.back(start, CONTEXT_BYTES + 1);
-    let mut words = back.split(|byte| !byte.is_ascii_alphabetic());
-    if back.len() > CONTEXT_BYTES {
+    // A placeholder before is no word: it stands for another number.
+    let placeholder = memchr::memmem::rfind(back, b"[PHONE_").map_or(0, |at| at + b"[PHONE_".len());
+    let mut words = back.get(placeholder..).unwrap_or_default().split(|byte| !byte.is_ascii_alphabetic());
+    if back.len() > CONTEXT_BYTES && placeholder == 0 {
         // The first of them may be the end of a longer word.
         words.next();
     }

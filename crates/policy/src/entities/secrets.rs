@@ -317,7 +317,7 @@ pub(super) fn private_key(view: &View<'_>, start: usize) -> Attempt {
         let more = view.unknown(base64) || view.unknown(header);
         return if more && header - body < KEY_BODY_BYTES_MIN { Attempt::More } else { Attempt::No };
     }
-    match tail_end(view, body, Tail::PrivateKey) {
+    match tail_end(view, body, &mut Tail::PrivateKey) {
         Some(end) => Attempt::Found { start, end },
         None if view.bytes.len() - start < REACH_BYTES => Attempt::More,
         None => Attempt::Open { start, tail: Tail::PrivateKey },
@@ -331,14 +331,15 @@ fn is_label(byte: u8) -> bool {
 /// Bytes before the end of a text that may be the beginning of the line that ends a key.
 pub(super) const KEY_END_BYTES_MAX: usize = KEY_END.len() + KEY_LABEL_BYTES_MAX + 5;
 
-/// Where an entity that goes on from `from` ends; `None` if that is beyond the text.
-pub(super) fn tail_end(view: &View<'_>, from: usize, tail: Tail) -> Option<usize> {
+/// Where an entity that goes on from `from` ends; `None` if that is beyond the text. A tail that counts goes on
+/// counting from one text to the next.
+pub(super) fn tail_end(view: &View<'_>, from: usize, tail: &mut Tail) -> Option<usize> {
     match tail {
-        Tail::Token { alphabet, mut dots } => {
+        Tail::Token { alphabet, dots } => {
             let end = view.run_mut(from, |byte| {
-                let dot = byte == b'.' && dots > 0;
-                dots -= u8::from(dot);
-                dot || in_alphabet(byte, alphabet)
+                let dot = byte == b'.' && *dots > 0;
+                *dots -= u8::from(dot);
+                dot || in_alphabet(byte, *alphabet)
             });
             (!view.unknown(end)).then_some(end)
         }
