@@ -140,6 +140,8 @@ impl Writer {
     }
 
     fn try_room(&mut self) -> Result<(), Trouble> {
+        // What is in the write-ahead log still needs its room in the database.
+        self.checkpoints.step(&self.db).map_err(|error| Trouble::of(&error, &self.path))?;
         self.ballast.restore().map_err(|error| {
             Trouble::Full(format!(
                 "no space left for `{}` ({error}): free at least {} MiB on its disk",

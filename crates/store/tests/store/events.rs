@@ -84,3 +84,21 @@ pub(crate) fn parse(event: &StoredEvent) -> AuditEvent {
 pub(crate) fn seqs(events: &[StoredEvent]) -> Vec<u64> {
     events.iter().map(|event| event.seq).collect()
 }
+
+/// What a crash at this moment would leave: the files, copied while the store is open and idle.
+pub(crate) fn crash(path: &Path, to: &Path) {
+    for suffix in ["-wal", ""] {
+        let copy = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            std::path::PathBuf::from(name)
+        };
+        std::fs::copy(copy(path), copy(to)).unwrap();
+    }
+}
+
+/// Waits until the log's head is at `seq` or beyond.
+pub(crate) async fn head_reaches(store: &Store, seq: u64) {
+    use audit::outbox::Outbox;
+    store.head().wait_for(|head| *head >= seq).await.unwrap();
+}
