@@ -1,6 +1,14 @@
 //! What must hold of every text and every way a stream is cut: judged alike whole or in pieces, nothing denied
 //! left after a rewrite, nothing found again after a redaction, and the fast matcher agrees with a naive one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "this whole binary is a test"
+)]
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -307,5 +315,18 @@ proptest! {
             evaluate_input(&revision, &[self::text(&text)], &mut Masker::new());
             same_however_cut(&revision, &text, &cuts)?;
         }
+    }
+}
+
+#[test]
+fn debug_me() {
+    let revision = revision(&["bob".to_owned()], true, "refuse");
+    let text = "api03-aaaabbbbccccdddd1111example@SG.https://";
+    let mut scan = OutputScan::new(Arc::clone(&revision), OutputMode::Mask);
+    let mut masker = Masker::new();
+    let mut released = String::new();
+    for piece in chars(text) {
+        let _ = scan.push(piece, &mut masker, &mut released);
+        println!("{piece:?} held {} released {released:?}", scan.held());
     }
 }

@@ -26,10 +26,12 @@ fn main() {
     let parent = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = tempfile::tempdir_in(parent).unwrap();
     // One worker: the proxy's share is one core.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     println!("{:<34} {:>9} {:>9} {:>8} {:>26}", "", "requests", "commits", "p50/p99", "CPU ns per request");
-    println!("{:<34} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}", "", "/s", "/s", "µs", "writer", "reader", "others");
+    println!(
+        "{:<34} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
+        "", "/s", "/s", "µs", "writer", "reader", "others"
+    );
     for (name, rate, exporter) in [
         ("as fast as it goes", None, false),
         ("as fast as it goes, read along", None, true),

@@ -254,12 +254,17 @@ impl Terms {
         }
     }
 
-    /// Where an ASCII part becomes uncertain: a mark may yet follow its last letter. That matters only to
-    /// terms beyond ASCII, as marks that compose make other characters and all others are dropped.
+    /// Where an ASCII part becomes uncertain: a mark may yet follow its last character, and belong to it. After
+    /// a letter that matters only to terms beyond ASCII: a mark that composes makes another letter, any other
+    /// is dropped, and a term that ends in a letter waits for what follows in any case.
     fn unknown_from(&self, part: Part<'_>) -> usize {
         let hay = part.text.as_bytes();
         match hay.last() {
-            Some(last) if part.more && !self.ascii_only && !is_closed(*last) => hay.len() - 1,
+            Some(last)
+                if part.more && !is_closed(*last) && !(self.ascii_only && last.is_ascii_alphabetic()) =>
+            {
+                hay.len() - 1
+            }
             _ => hay.len(),
         }
     }

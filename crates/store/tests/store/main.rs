@@ -1,5 +1,13 @@
 //! The store as its users see it: through `AuditLog`, `Outbox` and `Reader`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "this whole binary is a test"
+)]
+
 mod append;
 mod blocked;
 mod events;

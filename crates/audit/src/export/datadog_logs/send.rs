@@ -30,6 +30,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below the idle timeout of the load balancers that are common before such endpoints (60 s).
 const POOL_IDLE: Duration = Duration::from_secs(45);
+/// Logs are compressed in pieces of about this size: below it the calls show, above it the processor's cache does.
+const COMPRESS_STEP: usize = 16 * 1024;
 /// Longest part of an error text from outside that is shown.
 const DETAIL_CHARS_MAX: usize = 160;
 
@@ -330,8 +332,8 @@ pub struct DatadogBody {
     bytes_max: usize,
     events: usize,
     bytes: usize,
-    /// The log at hand, with its separator before it.
-    log: Vec<u8>,
+    /// The last logs, each with its separator before it, not compressed yet.
+    logs: Vec<u8>,
     failed: Option<io::Error>,
 }
 
@@ -349,9 +351,16 @@ impl DatadogBody {
             bytes_max: config.batch_bytes_max,
             events: 0,
             bytes: 0,
-            log: Vec::with_capacity(2048),
+            logs: Vec::with_capacity(COMPRESS_STEP + COMPRESS_STEP / 4),
             failed: None,
         })
+    }
+
+    fn compress(&mut self) {
+        if let Err(error) = self.compressor.write(&self.logs) {
+            self.failed = Some(error);
+        }
+        self.logs.clear();
     }
 }
 
@@ -360,28 +369,33 @@ impl BodyBuilder for DatadogBody {
         if self.events >= self.events_max {
             return Push::Full;
         }
-        self.log.clear();
-        self.log.push(if self.events == 0 { b'[' } else { b',' });
-        if let Err(error) = self.encoder.encode(&event.text, self.now_ms, &mut self.log) {
+        let start = self.logs.len();
+        self.logs.push(if self.events == 0 { b'[' } else { b',' });
+        if let Err(error) = self.encoder.encode(&event.text, self.now_ms, &mut self.logs) {
+            self.logs.truncate(start);
             return Push::Unfit(error.to_string());
         }
+        let log_bytes = self.logs.len() - start;
         // One more byte for the closing bracket. A first event goes in whatever its size: alone it is under the
         // intake's limits.
-        if self.events > 0 && self.bytes + self.log.len() + 1 > self.bytes_max {
+        if self.events > 0 && self.bytes + log_bytes + 1 > self.bytes_max {
+            self.logs.truncate(start);
             return Push::Full;
         }
-        if let Err(error) = self.compressor.write(&self.log) {
-            self.failed = Some(error);
-        }
         self.events += 1;
-        self.bytes += self.log.len();
+        self.bytes += log_bytes;
+        if self.logs.len() >= COMPRESS_STEP {
+            self.compress();
+        }
         Push::Taken
     }
 
     fn finish(mut self) -> Result<Encoded, String> {
+        self.logs.push(b']');
+        self.compress();
         let closed = match self.failed {
             Some(error) => Err(error),
-            None => self.compressor.write(b"]").and_then(|()| self.compressor.finish()),
+            None => self.compressor.finish(),
         };
         let body = closed.map_err(|error| format!("the body cannot be compressed: {error}"))?;
         let bytes_uncompressed = u64::try_from(self.bytes + 1).unwrap_or(u64::MAX);

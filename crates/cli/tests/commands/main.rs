@@ -1,0 +1,18 @@
+//! The command line from outside: what it prints, where, and the exit code. Traffic through a gateway is the subject of
+//! the `e2e` tests beside this; here a gateway runs only for what commands and signals do to it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "this whole binary is a test"
+)]
+
+mod bench;
+mod evidence;
+mod exports;
+mod plain;
+mod process;
+mod serving;
