@@ -317,16 +317,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn debug_me() {
-    let revision = revision(&["bob".to_owned()], true, "refuse");
-    let text = "api03-aaaabbbbccccdddd1111example@SG.https://";
-    let mut scan = OutputScan::new(Arc::clone(&revision), OutputMode::Mask);
-    let mut masker = Masker::new();
-    let mut released = String::new();
-    for piece in chars(text) {
-        let _ = scan.push(piece, &mut masker, &mut released);
-        println!("{piece:?} held {} released {released:?}", scan.held());
-    }
-}

@@ -42,7 +42,7 @@ impl Bench {
     pub async fn new() -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
-            rustls::crypto::ring::default_provider().install_default().expect("no provider yet")
+            rustls::crypto::ring::default_provider().install_default().expect("no provider yet");
         });
         let model = Model::start(ModelOptions::default()).await.unwrap();
         let intake = Intake::start(IntakeOptions::default()).await.unwrap();
@@ -100,17 +100,22 @@ impl Bench {
     }
 
     pub async fn call(&self, base: &str, key: &str, text: &str) -> Answer {
+        self.try_call(base, key, text).await.unwrap()
+    }
+
+    /// [`Bench::call`] where the gateway may end first.
+    pub async fn try_call(&self, base: &str, key: &str, text: &str) -> reqwest::Result<Answer> {
         let body =
             json!({"model": "demo-model", "user": "ann", "messages": [{"role": "user", "content": text}]});
         let request =
             self.http.post(format!("{base}/v1/chat/completions")).bearer_auth(key).body(body.to_string());
-        let answer = request.send().await.unwrap();
+        let answer = request.send().await?;
         let header =
             |name: &str| answer.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
         let (decision, event_id) = (header("x-policy-decision"), header("x-policy-event-id"));
         let status = answer.status();
-        answer.bytes().await.unwrap();
-        Answer { status, decision, event_id }
+        answer.bytes().await?;
+        Ok(Answer { status, decision, event_id })
     }
 
     /// Waits until the intake has all of these events.

@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::bench::{Bench, ENV, KEY, destination};
-use crate::process::Process;
+use crate::process::{PATIENCE, Process};
 
 #[tokio::test]
 async fn the_address_may_be_given_on_the_command_line_and_the_folder_of_the_store_is_made() {
@@ -102,19 +102,16 @@ async fn destinations_are_replaced_without_losing_an_event() {
 async fn the_first_signal_lets_calls_finish_and_the_second_does_not() {
     let bench = Bench::new().await;
     let (mut gateway, base) = bench.serve().await;
-    let hanging = bench.call(&base, KEY, "demo:hang");
+    let hanging = bench.try_call(&base, KEY, "demo:hang");
     let ending = async {
-        bench.model.wait_for(crate::process::PATIENCE, |stats| stats.requests >= 1).await.unwrap();
+        bench.model.wait_for(PATIENCE, |stats| stats.requests >= 1).await.unwrap();
         gateway.signal("TERM").await;
         gateway.says("a second signal ends at once").await;
         gateway.signal("INT").await;
         gateway.ended().await
     };
-    tokio::pin!(hanging);
-    let (code, heard) = tokio::select! {
-        _ = &mut hanging => panic!("a hanging call was answered"),
-        ended = ending => ended,
-    };
+    let (answer, (code, heard)) = tokio::join!(hanging, ending);
+    assert!(answer.is_err(), "the model never answered");
     assert_eq!(code, Some(1), "{heard}");
     let (mut gateway, _) = bench.serve().await;
     gateway.signal("TERM").await;

@@ -138,7 +138,7 @@ pub(crate) fn find(text: &str, from: usize, floor: usize, more: bool, found: &mu
             _ => {}
         }
         match best.attempt {
-            Attempt::More if more => return at,
+            Attempt::More if more => return unfinished_mail(&view, from).min(at),
             Attempt::Found { start, end } => {
                 found.push(Entity { start, end, entity: best.entity, tail: None });
                 at = end;
@@ -162,7 +162,12 @@ pub(crate) fn find(text: &str, from: usize, floor: usize, more: bool, found: &mu
             }
         }
     }
-    if more { email::unfinished(&view).map_or(text.len(), |start| start.max(from)) } else { text.len() }
+    if more { unfinished_mail(&view, from) } else { text.len() }
+}
+
+/// Where an e-mail address may have begun at the end of the text, or that end.
+fn unfinished_mail(view: &View<'_>, from: usize) -> usize {
+    email::unfinished(view).map_or(view.bytes.len(), |start| start.max(from))
 }
 
 /// Continues an entity that went on beyond the text it was found in: where it ends, `None` if that is beyond

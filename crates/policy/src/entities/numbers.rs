@@ -216,11 +216,11 @@ fn ipv4(view: &View<'_>, groups: &Groups) -> Option<usize> {
     if local || octets.iter().any(|octet| *octet > 255) || is_word_at(view, end) {
         return None;
     }
-    // `file-1.2.3.4.tar`, `Agent/1.2.3.4`, `1.2.3.4-beta`: a version in a name.
+    // `file-1.2.3.4.tar`, `Agent/1.2.3.4`, `1.2.3.4.zip`: a version in a name.
     let named_before =
         matches!(view.before(start), Some(b'-' | b'/')) && view.before(start - 1).is_some_and(is_word);
-    let named_after = matches!(view.get(end), Some(b'.' | b'-'))
-        && view.get(end + 1).is_some_and(|byte| byte.is_ascii_alphabetic());
+    let named_after =
+        view.get(end) == Some(b'.') && view.get(end + 1).is_some_and(|byte| byte.is_ascii_alphabetic());
     (!named_before && !named_after && !VERSION_WORDS.contains(&word_before(view, start).as_slice()))
         .then_some(end)
 }

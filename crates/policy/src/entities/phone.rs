@@ -1,7 +1,7 @@
 //! Telephone numbers. Digits alone prove nothing, so a number needs a sign of being one: a `+`, brackets, the
 //! North American or a leading-zero grouping, or a word such as "phone" shortly before.
 
-use super::numbers::Groups;
+use super::numbers::{Group, Groups};
 use super::view::{Attempt, View, is_word, is_word_at};
 
 /// Digits in an international number. ITU-T E.164 §6: at most 15; fewer than 8 are not in use with a `+`.
@@ -130,8 +130,7 @@ fn north_american(view: &View<'_>, groups: &Groups) -> Option<usize> {
             };
             let trunk = parts.next().is_none_or(|trunk| view.get(trunk.start) == Some(b'1'));
             let assigned = |at: usize| matches!(view.get(at), Some(b'2'..=b'9'));
-            let joined =
-                groups.separator_after(shape.len()).is_some_and(|after| after != b' ' || after == separator);
+            let joined = groups.separator_after(shape.len()).is_some_and(|after| after != b' ');
             if trunk && assigned(area.start) && assigned(exchange.start) && !joined {
                 return Some(line.end);
             }
@@ -140,41 +139,58 @@ fn north_american(view: &View<'_>, groups: &Groups) -> Option<usize> {
     None
 }
 
-/// `020 7946 0958`, `07946 498371`, `01 23 45 67 89`, `001-245-318-8453`.
+/// `020 7946 0958`, `07946 498371`, `01 23 45 67 89`, `001-245-318-8453`: of the groups that fit, the most.
 fn leading_zeros(view: &View<'_>, groups: &Groups) -> Option<usize> {
     let all = groups.all();
-    let first = all.first()?;
-    if view.get(first.start) != Some(b'0') {
-        return None;
-    }
     let separator = all.get(1)?.separator;
-    if separator == b'/' || all.iter().skip(2).any(|group| group.separator != separator) {
+    if separator == b'/' || view.get(all.first()?.start) != Some(b'0') {
         return None;
     }
-    let end = all.last()?.end;
-    let digits: usize = all.iter().map(|group| group.len()).sum();
-    let foreign = view.slice(first.start, first.end).starts_with(b"00");
-    let fits = if foreign {
-        matches!(view.get(first.start + 2), Some(b'1'..=b'9'))
-            && all.len() >= 3
-            && (10..=17).contains(&digits)
-    } else {
-        let pairs = all.iter().all(|group| group.len() == 2) && all.len() == 5;
-        let long = first.len() <= 5
-            && all.iter().skip(1).all(|group| (3..=8).contains(&group.len()))
-            && all.len() <= 4;
-        (9..=11).contains(&digits) && (pairs || long && separator != b'.')
-    };
-    fits.then_some(end)
+    let alike = 1 + all.iter().skip(1).take_while(|group| group.separator == separator).count();
+    let stands_alone = |count: &usize| groups.separator_after(*count).is_none_or(|after| after == b' ');
+    (2..=alike)
+        .rev()
+        .filter(stands_alone)
+        .filter_map(|count| all.get(..count))
+        .find(|some| has_leading_zeros(view, some, separator))
+        .and_then(|some| some.last().map(|group| group.end))
 }
 
-/// Digits after a word that says what they are.
+fn has_leading_zeros(view: &View<'_>, groups: &[Group], separator: u8) -> bool {
+    let Some(first) = groups.first() else { return false };
+    let digits = digits(groups);
+    if view.slice(first.start, first.end).starts_with(b"00") {
+        let country = matches!(view.get(first.start + 2), Some(b'1'..=b'9'));
+        return country && groups.len() >= 3 && (10..=17).contains(&digits);
+    }
+    let pairs = groups.len() == 5 && groups.iter().all(|group| group.len() == 2);
+    let long = first.len() <= 5
+        && groups.iter().skip(1).all(|group| (3..=8).contains(&group.len()))
+        && groups.len() <= 4;
+    (9..=11).contains(&digits) && (pairs || long && separator != b'.')
+}
+
+fn digits(groups: &[Group]) -> usize {
+    groups.iter().map(|group| group.len()).sum()
+}
+
+/// Digits in a national number, with its leading zero.
+const NATIONAL_DIGITS_MAX: usize = 11;
+
+/// Digits after a word that says what they are. Where more follow than a number can have, the first of them.
 fn announced(view: &View<'_>, start: usize, groups: &Groups) -> Option<usize> {
     let all = groups.all();
-    let end = all.last()?.end;
-    let digits: usize = all.iter().map(|group| group.len()).sum();
-    let grouped = all.iter().skip(1).all(|group| group.separator != b'/' && group.len() >= 2);
-    ((7..=15).contains(&digits) && grouped && is_announced(view, start)).then_some(end)
+    let fits = |count: &usize| {
+        all.get(..*count).is_some_and(|some| {
+            let grouped = some.iter().skip(1).all(|group| group.separator != b'/' && group.len() >= 2);
+            let max = if *count == all.len() { *DIGITS.end() } else { NATIONAL_DIGITS_MAX };
+            let joined = groups.separator_after(*count).is_some_and(|after| after != b' ');
+            grouped && !joined && (7..=max).contains(&digits(some))
+        })
+    };
+    let count = (1..=all.len()).rev().find(fits)?;
+    let end = all.get(count - 1)?.end;
+    is_announced(view, start).then_some(end)
 }
 
 fn is_announced(view: &View<'_>, start: usize) -> bool {
