@@ -195,14 +195,24 @@ fn announced(view: &View<'_>, start: usize, groups: &Groups) -> Option<usize> {
 
 fn is_announced(view: &View<'_>, start: usize) -> bool {
     let back = view.back(start, CONTEXT_BYTES + 1);
-    // A placeholder before is no word: it stands for another number.
-    let placeholder = memchr::memmem::rfind(back, b"[PHONE_").map_or(0, |at| at + b"[PHONE_".len());
+    // Looking back ends at a placeholder, as it does at the entity that was there.
+    let placeholder = placeholder_end(back);
     let mut words = back.get(placeholder..).unwrap_or_default().split(|byte| !byte.is_ascii_alphabetic());
     if back.len() > CONTEXT_BYTES && placeholder == 0 {
         // The first of them may be the end of a longer word.
         words.next();
     }
     words.any(|word| CONTEXT_WORDS.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes())))
+}
+
+/// Where the last placeholder (`…_1]`) ends; 0 if there is none.
+fn placeholder_end(text: &[u8]) -> usize {
+    let ends = memchr::memrchr_iter(b']', text).find(|end| {
+        let before = text.get(..*end).unwrap_or_default();
+        let digits = before.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        digits > 0 && before.get(..before.len() - digits).is_some_and(|before| before.ends_with(b"_"))
+    });
+    ends.map_or(0, |end| end + 1)
 }
 
 /// Digits in an extension.
