@@ -144,12 +144,14 @@ impl Report {
             writeln!(text, "{:<62}{:>9}{:>20}{:>9}{:>9}", "gateway", "median", "range", "reach", "stretch")?;
         }
         for row in &self.rows {
-            let range = format!("{:.2} … {:.2}", row.range.0, row.range.1);
+            // Ratios want their second digit, microseconds do not.
+            let digits = if row.reach < 100.0 { 2 } else { 0 };
+            let range = format!("{:.digits$} … {:.digits$}", row.range.0, row.range.1);
             writeln!(
                 text,
-                "{:<62}{:>9.2}{:>20}{:>9}{:>9}  {}",
+                "{:<62}{:>9}{:>20}{:>9}{:>9}  {}",
                 row.name,
-                row.value,
+                show(Some(row.value), digits),
                 range,
                 row.reach,
                 row.stretch,

@@ -14,9 +14,6 @@ mod reply;
 mod route;
 mod server;
 mod service;
-mod stream;
-#[cfg(test)]
-mod stream_tests;
 mod streaming;
 mod upstream;
 

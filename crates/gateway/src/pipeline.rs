@@ -63,9 +63,9 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
         Err(failure) => return answer(reply, call.fail(failure).await),
     };
     let mut masker = Masker::default();
-    let (input, texts) = match enforce::judge_request(&admitted.revision, &admitted.request, &mut masker) {
+    let (input, texts) = match judge::judge_request(&admitted.revision, &admitted.request, &mut masker) {
         Ok(judged) => judged,
-        Err(failure) => return answer(reply, call.fail(failure).await),
+        Err(failure) => return answer(reply, call.fail(failure.into()).await),
     };
     let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
     call.judged(&admitted.revision, &verdict);
@@ -231,7 +231,7 @@ pub(crate) fn broken(judged: &Judged, problem: &str) -> Failure {
 /// Judges an answer that came whole, enforces the verdict and releases it.
 async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply: Reply) {
     let revision = Arc::clone(&judged.admitted.revision);
-    let found = match enforce::judge_answer(&revision, &answer, &mut judged.masker) {
+    let found = match judge::judge_answer(&revision, &answer, &mut judged.masker) {
         Ok(found) => found,
         Err(error) => return upstream_failed(call, broken(judged, &error.to_string()), reply).await,
     };
@@ -243,7 +243,7 @@ async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply
     if let Err(failure) = output_judged(&mut call, &revision, &verdict) {
         return unrecorded(call, &failure, reply);
     }
-    if enforce::violates(&found.findings) {
+    if judge::violates(&found.findings) {
         return match enforce::action(verdict.decision) {
             Action::Replace => replace(call, judged, reply).await,
             Action::Forward => rewrite(call, judged, &found.masked, usage.unwrap_or_default(), reply).await,
@@ -295,9 +295,9 @@ async fn rewrite(mut call: Call, judged: &mut Judged, masked: &str, first: Token
         call.used(usage);
     }
     let found = second.as_ref().and_then(|answer| {
-        enforce::judge_answer(&revision, answer, &mut judged.masker)
+        judge::judge_answer(&revision, answer, &mut judged.masker)
             .ok()
-            .filter(|found| !enforce::violates(&found.findings))
+            .filter(|found| !judge::violates(&found.findings))
     });
     let (Some(answer), Some(found)) = (second, found) else {
         // The last resort is a refusal, whatever the policy's pattern was.
@@ -369,7 +369,7 @@ async fn upstream_error(mut call: Call, mut judged: Judged, response: Response<I
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);
     }
-    let body = enforce::judge_error_body(&judged.admitted.revision, body, &mut judged.masker);
+    let body = judge::judge_error_body(&judged.admitted.revision, body, &mut judged.masker);
     let content_type = head.headers.get(CONTENT_TYPE).cloned().unwrap_or(JSON);
     let code = error_code(&body).unwrap_or_else(|| "upstream_error".to_owned());
     let mut response = reply::whole(status, content_type, body);

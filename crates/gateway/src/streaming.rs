@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use judge::stream::{Next, StreamJudge};
 use llm_api::chat::answer::AnswerError;
 use llm_api::chat::made;
 use llm_api::sse::Decoder;
@@ -20,7 +21,6 @@ use crate::enforce;
 use crate::error_reply::Failure;
 use crate::pipeline::{self, CLIENT_GONE, Judged, Reply, output_judged};
 use crate::reply::{self, STREAM_QUEUE, StreamCut};
-use crate::stream::{Next, StreamJudge};
 
 type Sender = mpsc::Sender<Result<Bytes, StreamCut>>;
 

@@ -21,17 +21,26 @@ pub(crate) struct Destinations(ArcSwap<InForce>);
 struct InForce {
     delivery: Arc<Delivery>,
     exports: Vec<ExportConfig>,
+    /// Whether the delivery still runs: not where it was shut down and nothing could take its place.
+    is_running: bool,
 }
 
 impl Destinations {
     /// Delivery to these destinations is under way.
     pub(crate) fn new(delivery: Delivery, exports: Vec<ExportConfig>) -> Self {
-        Self(ArcSwap::from_pointee(InForce { delivery: Arc::new(delivery), exports }))
+        Self(ArcSwap::from_pointee(InForce { delivery: Arc::new(delivery), exports, is_running: true }))
     }
 
     /// Another delivery takes over; the former must have been shut down.
     pub(crate) fn replace(&self, delivery: Delivery, exports: Vec<ExportConfig>) {
-        self.0.store(Arc::new(InForce { delivery: Arc::new(delivery), exports }));
+        self.0.store(Arc::new(InForce { delivery: Arc::new(delivery), exports, is_running: true }));
+    }
+
+    /// The delivery in force was shut down and nothing took over: the next reload must try again, whatever it reads.
+    pub(crate) fn stopped(&self) {
+        let InForce { delivery, exports, .. } = &*self.0.load_full();
+        let (delivery, exports) = (Arc::clone(delivery), exports.clone());
+        self.0.store(Arc::new(InForce { delivery, exports, is_running: false }));
     }
 
     /// What delivers now.
@@ -39,9 +48,10 @@ impl Destinations {
         Arc::clone(&self.0.load().delivery)
     }
 
-    /// Whether these are the destinations in force.
+    /// Whether these are the destinations in force, and delivered to.
     pub(crate) fn are(&self, exports: &[ExportConfig]) -> bool {
-        self.0.load().exports == exports
+        let in_force = self.0.load();
+        in_force.is_running && in_force.exports == exports
     }
 
     /// The destinations in force.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use audit::delivery::{Delivery, SystemClock};
-use audit::export::ExportConfig;
+use audit::export::{ExportConfig, Exporter};
 use audit::outbox::Outbox;
 
 use crate::config::Config;
@@ -95,6 +96,10 @@ impl App {
 
     /// Ends the delivery in force and starts another from its cursors. Where that cannot be, the former starts again.
     async fn replace_destinations(&self, exports: Vec<ExportConfig>) -> anyhow::Result<()> {
+        // What can fail is tried while the former still runs.
+        for export in &exports {
+            Exporter::new(export).with_context(|| format!("destination `{}`", export.id))?;
+        }
         self.destinations.delivery().shutdown(HANDOVER_GRACE).await;
         match self.start_delivery(exports.clone()).await {
             Ok(delivery) => {
@@ -104,8 +109,16 @@ impl App {
             }
             Err(error) => {
                 let former = self.destinations.exports();
-                let delivery = self.start_delivery(former.clone()).await?;
-                self.destinations.replace(delivery, former);
+                match self.start_delivery(former.clone()).await {
+                    Ok(delivery) => self.destinations.replace(delivery, former),
+                    Err(error) => {
+                        self.destinations.stopped();
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "delivery stands still until the next reload or restart; events wait in the store"
+                        );
+                    }
+                }
                 Err(error)
             }
         }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::enforce;
 use llm_api::chat::answer::{AnswerError, TokenUsage};
 use llm_api::chat::chunk::{Chunk, ChunkChoice, accumulate};
 use llm_api::chat::made::{self, Envelope, text_delta};
@@ -20,7 +19,7 @@ const CHANNELS_MAX: usize = 1024;
 
 /// What to do after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// Read on.
     Continue,
     /// The answer violates the policy in this choice: end the stream with the policy's text.
@@ -52,7 +51,7 @@ struct Queued {
 }
 
 /// The state of one streamed answer.
-pub(crate) struct StreamJudge {
+pub struct StreamJudge {
     revision: Arc<Revision>,
     mode: OutputMode,
     judges: bool,
@@ -68,13 +67,14 @@ pub(crate) struct StreamJudge {
     /// Written into every frame where the route asks for it.
     policy: Option<Vec<u8>>,
     /// What the upstream counted.
-    pub(crate) usage: Option<TokenUsage>,
+    pub usage: Option<TokenUsage>,
     open_choices: Vec<u64>,
     seen_choices: Vec<u64>,
 }
 
 impl StreamJudge {
-    pub(crate) fn new(
+    /// A judge of a stream that has had no event yet. `policy` is the object that goes into every frame, if any.
+    pub fn new(
         revision: Arc<Revision>,
         mode: OutputMode,
         masker: Masker,
@@ -102,7 +102,7 @@ impl StreamJudge {
     }
 
     /// Everything found so far, over all texts of the answer.
-    pub(crate) fn findings(&self) -> OutputFindings {
+    pub fn findings(&self) -> OutputFindings {
         let mut all = self.whole.clone();
         for channel in &self.channels {
             all.merge(&self.revision, channel.scan.findings());
@@ -111,13 +111,13 @@ impl StreamJudge {
     }
 
     /// Cheap: whether [`StreamJudge::findings`] may have grown since the count was last taken.
-    pub(crate) fn findings_count(&self) -> u64 {
-        enforce::count(&self.whole)
-            + self.channels.iter().map(|channel| enforce::count(channel.scan.findings())).sum::<u64>()
+    pub fn findings_count(&self) -> u64 {
+        crate::count(&self.whole)
+            + self.channels.iter().map(|channel| crate::count(channel.scan.findings())).sum::<u64>()
     }
 
     /// The `policy` object for the frames from here on.
-    pub(crate) fn set_policy(&mut self, policy: Vec<u8>) {
+    pub fn set_policy(&mut self, policy: Vec<u8>) {
         if self.policy.is_some() {
             self.policy = Some(policy);
         }
@@ -127,7 +127,7 @@ impl StreamJudge {
     ///
     /// # Errors
     /// [`AnswerError`] where the event cannot be judged: the stream must end with an error.
-    pub(crate) fn event(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
+    pub fn event(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
         let Some(data) = &frame.data else {
             // A comment or a field without data: it carries nothing that a client shows, but may hold any text.
             if is_bare_comment(&frame.raw) {
@@ -179,13 +179,13 @@ impl StreamJudge {
     ///
     /// # Errors
     /// [`AnswerError`] where a withheld part cannot be judged.
-    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
         self.flush_all(out)
     }
 
     /// The end of a stream that violates the policy: the policy's text, `content_filter` for every open choice, usage if
     /// it was asked for, and `[DONE]`.
-    pub(crate) fn refusal(&self, choice: u64, text: &str, usage: TokenUsage, fallback: &Envelope) -> Vec<u8> {
+    pub fn refusal(&self, choice: u64, text: &str, usage: TokenUsage, fallback: &Envelope) -> Vec<u8> {
         let envelope = self.envelope.as_ref().unwrap_or(fallback);
         let policy = self.policy.as_deref();
         let mut out = made::event(&envelope.frame(choice, &text_delta("refusal", text), None, policy));
@@ -201,7 +201,7 @@ impl StreamJudge {
     }
 
     /// Whether the answer was complete when the upstream's stream ended: some upstreams leave `[DONE]` out.
-    pub(crate) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         !self.seen_choices.is_empty() && self.open_choices.is_empty()
     }
 
@@ -352,7 +352,7 @@ impl StreamJudge {
         for (index, unit) in walk.units().iter().enumerate() {
             let (text, findings) =
                 policy::scan_text(&self.revision, &unit.text, OutputMode::Mask, &mut self.masker);
-            violates |= enforce::violates(&findings);
+            violates |= crate::violates(&findings);
             self.whole.merge(&self.revision, &findings);
             if let Some(text) = text {
                 changed = true;

@@ -1,0 +1,146 @@
+//! Judging messages of an API's format by a policy: a request, a whole answer, a stream of chunks. The one judge behind
+//! the data plane, `simulate` and `policy test`. Pure: what a verdict does to a call is the gateway's business, what is
+//! looked for in a text is `policy`'s, and where text stands is `llm-api`'s.
+
+pub mod stream;
+#[cfg(test)]
+mod stream_tests;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use llm_api::chat::answer::{Answer, AnswerError};
+use llm_api::chat::request::{ChatRequest, RequestError, Role};
+use llm_api::json::{Splice, Tape};
+use llm_api::walk::Walk;
+use policy::{InputVerdict, Masker, OutputFindings, OutputMode, Revision, Text};
+
+/// Whether an answer holds what the policy forbids. Redactions are not that: they are made and the answer goes on.
+pub fn violates(findings: &OutputFindings) -> bool {
+    !findings.denylist_hits.is_empty() || !findings.triggered_categories.is_empty()
+}
+
+/// How much was found: it grows with every finding.
+pub fn count(findings: &OutputFindings) -> u64 {
+    let hits = findings.denylist_hits.len() + findings.triggered_categories.len();
+    hits as u64 + findings.redactions.values().sum::<u64>()
+}
+
+/// Judges a request's texts. Gives the verdict and the changes to the body.
+///
+/// # Errors
+/// [`RequestError`] where a text cannot be read.
+pub fn judge_request(
+    revision: &Revision,
+    request: &ChatRequest,
+    masker: &mut Masker,
+) -> Result<(InputVerdict, Splice), RequestError> {
+    let walk = request.texts()?;
+    let texts: Vec<Text<'_>> = walk
+        .units()
+        .iter()
+        .map(|unit| Text {
+            message: unit.owner,
+            role: role(request.roles.get(unit.owner).copied().unwrap_or(Role::Other)),
+            is_content: unit.is_content,
+            text: Cow::Borrowed(unit.text.as_ref()),
+        })
+        .collect();
+    let verdict = policy::evaluate_input(revision, &texts, masker);
+    if verdict.edits.is_empty() {
+        return Ok((verdict, Splice::default()));
+    }
+    let mut edit = walk.edit();
+    for text in &verdict.edits {
+        edit.replace(text.text, &text.edits.iter().map(|edit| (edit.range.clone(), edit.with.as_str())));
+    }
+    let splice = edit.finish();
+    Ok((verdict, splice))
+}
+
+fn role(role: Role) -> policy::Role {
+    match role {
+        Role::System => policy::Role::System,
+        Role::Developer => policy::Role::Developer,
+        Role::User => policy::Role::User,
+        Role::Assistant => policy::Role::Assistant,
+        Role::Tool => policy::Role::Tool,
+        Role::Other => policy::Role::Other,
+    }
+}
+
+/// A whole answer, judged: what was found, the changes that make it clean, and which choices they touch.
+#[derive(Debug, Default)]
+pub struct JudgedAnswer {
+    /// What was found, over all choices.
+    pub findings: OutputFindings,
+    /// The changes that make the answer clean.
+    pub texts: Splice,
+    /// Indexes of the choices they touch.
+    pub changed_choices: Vec<usize>,
+    /// The first choice's texts, masked: what a rewriting call may see.
+    pub masked: String,
+}
+
+/// Judges every text under `choices[]`.
+///
+/// # Errors
+/// [`AnswerError`] where one cannot be read.
+pub fn judge_answer(
+    revision: &Revision,
+    answer: &Answer,
+    masker: &mut Masker,
+) -> Result<JudgedAnswer, AnswerError> {
+    let mut judged = JudgedAnswer::default();
+    if !revision.has_output_rules() {
+        return Ok(judged);
+    }
+    let walk = answer.texts()?;
+    let mut edit = walk.edit();
+    for (index, unit) in walk.units().iter().enumerate() {
+        let (masked, findings) = policy::scan_text(revision, &unit.text, OutputMode::Mask, masker);
+        judged.findings.merge(revision, &findings);
+        if unit.owner == 0 {
+            if !judged.masked.is_empty() {
+                judged.masked.push('\n');
+            }
+            judged.masked.push_str(masked.as_deref().unwrap_or(&unit.text));
+        }
+        if let Some(masked) = masked {
+            edit.replace_all(index, &masked);
+            if !judged.changed_choices.contains(&unit.owner) {
+                judged.changed_choices.push(unit.owner);
+            }
+        }
+    }
+    judged.texts = edit.finish();
+    Ok(judged)
+}
+
+/// An upstream's error body with everything masked that the policy forbids in an answer: an error can quote the
+/// prompt or a piece of the answer.
+pub fn judge_error_body(revision: &Revision, body: Bytes, masker: &mut Masker) -> Bytes {
+    if !revision.has_output_rules() {
+        return body;
+    }
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let mask =
+        |text: &str, masker: &mut Masker| policy::scan_text(revision, text, OutputMode::Mask, masker).0;
+    if let Ok(tape) = Tape::parse(&text) {
+        let mut walk = Walk::default();
+        if walk.any(0, tape.root(&text), "error").is_ok() {
+            let mut edit = walk.edit();
+            for (index, unit) in walk.units().iter().enumerate() {
+                if let Some(masked) = mask(&unit.text, masker) {
+                    edit.replace_all(index, &masked);
+                }
+            }
+            let mut splice = edit.finish();
+            return if splice.is_empty() { body } else { splice.apply(text.as_bytes()).into() };
+        }
+    }
+    match mask(&text, masker) {
+        Some(masked) => masked.into(),
+        None => body,
+    }
+}

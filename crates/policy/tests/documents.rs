@@ -1,0 +1,303 @@
+//! Policy documents: the contract's sample, what is invalid, what is not supported, digests and the schema.
+
+use policy::document::{QuotaWindow, ResponseMode};
+use policy::{Decision, PolicyDocument, Problem, Revision};
+use serde_json::{Value, json};
+
+/// The sample of the outside contract, word for word.
+fn sample() -> Value {
+    serde_json::from_str(
+        r#"{ "policy_id": "support-guardrails", "name": "Support guardrails", "owner": "Platform team", "description": "…",
+  "rules": { "allowlist": ["refund policy"], "denylist": ["credential theft"],
+    "flagged_categories": ["self-harm/intent", "sexual/minors"], "redact": true,
+    "response_pattern": "rewrite", "rewrite_instead_of_refuse": true, "response_mode": "completion", "scan_system": false,
+    "reason_codes": ["ALLOW","REDACT","REWRITE","SUMMARY","ESCALATE","REFUSE"], "overrides": [] },
+  "org_controls": { "project_keys": true, "user_quotas": true, "audit_logs": true, "data_classification": "confidential",
+    "user_quota": {"requests": 200, "tokens": 20000, "window": "daily"},
+    "project_quota": {"requests": 20000, "tokens": 2000000, "window": "monthly"} },
+  "rollout": { "shadow": {"enabled": false, "sample_percent": 10, "targets": []},
+    "canary": {"enabled": false, "sample_percent": 5, "targets": []},
+    "rollback_on_spike": true, "rollback_threshold": 0.25, "rollback_min_requests": 20, "rollback_window_minutes": 15,
+    "rollback_cooldown_minutes": 30, "rollback_decisions": ["refuse","escalate"], "rollback_resume": "manual" },
+  "refusal_replacement": { "mode": "rewrite", "message": "…", "escalation_path": "policy-review@example.com" } }"#,
+    )
+    .unwrap()
+}
+
+/// The sample with the value at a JSON pointer replaced.
+fn sample_with(pointer: &str, value: Value) -> Value {
+    let mut document = sample();
+    *document.pointer_mut(pointer).unwrap() = value;
+    document
+}
+
+fn rules(rules: Value) -> Value {
+    json!({"policy_id": "p", "rules": rules})
+}
+
+fn problems(document: &Value) -> Vec<Problem> {
+    PolicyDocument::parse(document).err().unwrap_or_default()
+}
+
+fn paths(problems: &[Problem]) -> Vec<&str> {
+    problems.iter().map(|problem| problem.path.as_str()).collect()
+}
+
+fn unsupported(document: &Value) -> Vec<String> {
+    let problems = PolicyDocument::parse(document).unwrap().unsupported();
+    problems.into_iter().map(|problem| problem.path).collect()
+}
+
+#[test]
+fn the_sample_parses_and_its_active_settings_are_named() {
+    let document = PolicyDocument::parse(&sample()).unwrap();
+    assert_eq!(document.org_controls.project_quota.unwrap().window, QuotaWindow::Monthly);
+    assert_eq!(
+        unsupported(&sample()),
+        ["rules.flagged_categories", "org_controls.user_quota", "org_controls.project_quota"]
+    );
+}
+
+#[test]
+fn only_the_id_and_the_rules_are_required() {
+    let document = PolicyDocument::parse(&json!({"policy_id": "p", "rules": {}})).unwrap();
+    assert_eq!(document.unsupported(), []);
+    let revision = Revision::compile(document, 3).unwrap();
+    assert_eq!((revision.policy_id(), revision.number()), ("p", 3));
+    assert_eq!(revision.response_mode(), ResponseMode::Completion);
+    assert_eq!(revision.violation_decision(), Decision::Refuse);
+    assert!(!revision.redacts() && !revision.scan_system() && !revision.has_output_rules());
+    assert!(!revision.refusal_message().is_empty());
+    assert_eq!(paths(&problems(&json!({}))), ["policy_id", "rules"]);
+    assert_eq!(paths(&problems(&json!(null))), [""]);
+}
+
+#[test]
+fn all_problems_come_at_once_shape_and_meaning_together() {
+    let found = problems(&json!({
+        "policy_id": "no spaces allowed",
+        "polcy_name": "x",
+        "rules": {
+            "denylist": ["fine", "", " \u{200b} ", 7, "\u{301}", "x".repeat(513)],
+            "allowlist": "refund",
+            "flagged_categories": ["hate", "rudeness"],
+            "response_pattern": "rewite",
+            "redact": "yes",
+            "reason_codes": ["ALLOW"],
+            "overrides": [{"term": "other", "action": "allow"}, {"action": "allow", "entity": "EMAIL"}, {"target": "t"}],
+        },
+        "org_controls": {"audit_logs": false, "project_keys": false, "user_quota": {"requests": -1}},
+        "rollout": {
+            "shadow": {"enabled": true, "sample_percent": 101},
+            "canary": {"enabled": true},
+            "rollback_threshold": 1.5,
+            "rollback_window_minutes": 0,
+            "rollback_decisions": ["block"],
+        },
+        "refusal_replacement": {"escalation_path": "somewhere"},
+    }));
+    let expected = [
+        "policy_id",
+        "polcy_name",
+        "rules.denylist[1]",
+        "rules.denylist[2]",
+        "rules.denylist[3]",
+        "rules.denylist[4]",
+        "rules.denylist[5]",
+        "rules.allowlist",
+        "rules.flagged_categories[1]",
+        "rules.response_pattern",
+        "rules.redact",
+        "rules.reason_codes",
+        "rules.overrides[0].term",
+        "rules.overrides[1].entity",
+        "rules.overrides[2]",
+        "org_controls.audit_logs",
+        "org_controls.project_keys",
+        "org_controls.user_quota.requests",
+        "rollout.shadow.sample_percent",
+        "rollout.rollback_threshold",
+        "rollout.rollback_window_minutes",
+        "rollout.rollback_decisions[0]",
+        "refusal_replacement.escalation_path",
+    ];
+    for path in expected {
+        assert!(paths(&found).contains(&path), "{path} is not in {found:#?}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn shadow_and_canary_together_are_a_problem_of_the_whole_block() {
+    let both = json!({"shadow": {"enabled": true}, "canary": {"enabled": true}});
+    let found = problems(&json!({"policy_id": "p", "rules": {}, "rollout": both}));
+    assert_eq!(paths(&found), ["rollout"]);
+}
+
+#[test]
+fn messages_say_how_to_fix_it() {
+    let found = problems(&rules(json!({"denylst": ["x"], "response_pattern": "block"})));
+    let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(
+        text.iter()
+            .any(|line| line.starts_with("rules.denylst: unknown field `denylst`: did you mean `denylist`?"))
+    );
+    assert!(text.iter().any(|line| line.contains("`rewrite`, `summary`, `escalate`, `refuse`")), "{text:#?}");
+}
+
+#[test]
+fn every_reachable_reason_code_must_be_listed() {
+    let missing = |rules: Value, codes: &[&str]| {
+        let mut document = self::rules(rules);
+        document["rules"]["reason_codes"] = json!(codes);
+        let found = problems(&document);
+        assert!(found.iter().all(|problem| problem.path == "rules.reason_codes"), "{found:?}");
+        found.iter().map(|problem| problem.message.split('`').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let none: &[&str] = &[];
+    assert_eq!(missing(json!({}), none), ["ALLOW"]);
+    assert_eq!(missing(json!({}), &["ALLOW"]), none);
+    assert_eq!(missing(json!({"redact": true}), &["ALLOW"]), ["REDACT"]);
+    assert_eq!(missing(json!({"denylist": ["a"]}), &["ALLOW"]), ["REFUSE"]);
+    assert_eq!(
+        missing(json!({"flagged_categories": ["hate"], "response_pattern": "summary"}), &["ALLOW"]),
+        ["SUMMARY"]
+    );
+    assert_eq!(missing(json!({"allowlist": ["a"], "response_pattern": "escalate"}), &["ALLOW"]), ["REFUSE"]);
+    assert_eq!(
+        missing(json!({"allowlist": ["a"], "rewrite_instead_of_refuse": true}), &["ALLOW"]),
+        ["REWRITE"]
+    );
+    assert_eq!(
+        missing(
+            json!({"denylist": ["a"], "response_pattern": "escalate", "rewrite_instead_of_refuse": true}),
+            &["ALLOW"]
+        ),
+        ["ESCALATE"]
+    );
+    // A pattern that nothing fires is inert.
+    assert_eq!(missing(json!({"response_pattern": "escalate"}), &["ALLOW"]), none);
+}
+
+#[test]
+fn only_active_settings_are_unsupported() {
+    let none: [&str; 0] = [];
+    let quiet =
+        |path: &str| unsupported(&sample_with(path, json!([]))).contains(&path[1..].replace('/', "."));
+    assert!(!quiet("/rules/flagged_categories"));
+    assert_eq!(
+        unsupported(&sample_with("/org_controls/user_quotas", json!(false))),
+        ["rules.flagged_categories"]
+    );
+    assert!(
+        unsupported(&sample_with("/rollout/shadow/enabled", json!(true)))
+            .contains(&"rollout.shadow.enabled".into())
+    );
+    assert!(
+        unsupported(&sample_with("/rollout/canary/enabled", json!(true)))
+            .contains(&"rollout.canary.enabled".into())
+    );
+    assert!(
+        unsupported(&sample_with("/rules/overrides", json!([{"category": "hate", "action": "allow"}])))
+            .contains(&"rules.overrides".into())
+    );
+
+    // Absent `user_quotas` counts as on when a limit is given.
+    let quota = |org: Value| unsupported(&json!({"policy_id": "p", "rules": {}, "org_controls": org}));
+    assert_eq!(quota(json!({"user_quota": {"tokens": 1}})), ["org_controls.user_quota"]);
+    assert_eq!(quota(json!({"user_quota": {"requests": 0, "tokens": 0, "window": "hourly"}})), none);
+    assert_eq!(quota(json!({"user_quotas": true})), none);
+
+    // Summary and escalate count when they can be reached.
+    assert_eq!(
+        unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "summary"}))),
+        ["rules.response_pattern"]
+    );
+    assert_eq!(unsupported(&rules(json!({"response_pattern": "escalate"}))), none);
+    let replaced = |rules: Value| {
+        unsupported(&json!({"policy_id": "p", "rules": rules, "refusal_replacement": {"mode": "escalate"}}))
+    };
+    assert_eq!(replaced(json!({"denylist": ["a"]})), none);
+    assert_eq!(
+        replaced(json!({"denylist": ["a"], "rewrite_instead_of_refuse": true})),
+        ["refusal_replacement.mode"]
+    );
+    assert_eq!(
+        replaced(json!({"allowlist": ["a"], "rewrite_instead_of_refuse": true})),
+        ["refusal_replacement.mode"]
+    );
+    assert_eq!(
+        replaced(
+            json!({"denylist": ["a"], "response_pattern": "rewrite", "rewrite_instead_of_refuse": true})
+        ),
+        none
+    );
+}
+
+#[test]
+fn the_digest_depends_on_meaning_alone() {
+    let digest = |value: &Value| PolicyDocument::parse(value).unwrap().digest();
+    let plain = json!({"policy_id": "p", "rules": {"denylist": ["a"]}});
+    let spelled_out = json!({
+        "rules": {"redact": false, "denylist": ["a"], "allowlist": []},
+        "rollout": {"shadow": {"targets": [], "enabled": false}},
+        "policy_id": "p",
+        "org_controls": {"audit_logs": true},
+    });
+    assert_eq!(digest(&plain), digest(&spelled_out));
+    assert_ne!(digest(&plain), digest(&json!({"policy_id": "p", "rules": {"denylist": ["b"]}})));
+
+    let shadow =
+        json!({"policy_id": "p", "rules": {"denylist": ["a"]}, "rollout": {"shadow": {"enabled": true}}});
+    assert_ne!(digest(&plain), digest(&shadow));
+    let without = |value: &Value| PolicyDocument::parse(value).unwrap().digest_without_rollout();
+    assert_eq!(without(&plain), without(&shadow));
+    assert_ne!(without(&plain), digest(&plain));
+}
+
+#[test]
+fn a_document_written_out_reads_back_the_same() {
+    let document = PolicyDocument::parse(&sample()).unwrap();
+    let written = serde_json::to_value(&document).unwrap();
+    assert_eq!(written, sample());
+    assert_eq!(PolicyDocument::parse(&written).unwrap(), document);
+}
+
+#[test]
+fn the_schema_describes_every_field_and_requires_two() {
+    let schema = PolicyDocument::schema();
+    assert_eq!(schema["required"], json!(["policy_id", "rules"]));
+    assert_eq!(schema["additionalProperties"], json!(false));
+    let mut undescribed = Vec::new();
+    for (name, definition) in schema["$defs"].as_object().unwrap() {
+        for (field, property) in definition["properties"].as_object().into_iter().flatten() {
+            if property.get("description").is_none() {
+                undescribed.push(format!("{name}.{field}"));
+            }
+        }
+    }
+    assert!(undescribed.is_empty(), "{undescribed:?}");
+}
+
+#[test]
+fn a_revision_tells_what_its_policy_says() {
+    let revision = Revision::compile(PolicyDocument::parse(&sample()).unwrap(), 1).unwrap();
+    assert_eq!(revision.data_classification(), Some("confidential"));
+    assert_eq!(revision.refusal_message(), "…");
+    assert_eq!(revision.violation_decision(), Decision::Rewrite);
+    assert!(revision.redacts() && revision.has_output_rules());
+    assert_eq!(revision.digest(), &PolicyDocument::parse(&sample()).unwrap().digest());
+    assert!(!revision.rewrite_instruction().contains("credential theft"));
+    assert_eq!(revision.mask(), "███");
+    let denied =
+        Revision::compile(PolicyDocument::parse(&rules(json!({"denylist": ["a█"]}))).unwrap(), 1).unwrap();
+    assert!(!denied.mask().contains('█'));
+    let invalid = PolicyDocument { policy_id: String::new(), ..PolicyDocument::parse(&sample()).unwrap() };
+    assert_eq!(paths(&Revision::compile(invalid, 1).unwrap_err()), ["policy_id"]);
+}
+
+#[test]
+fn revisions_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Revision>();
+}
