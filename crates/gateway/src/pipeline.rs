@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use llm_api::chat::answer::{Answer, TokenUsage};
 use llm_api::chat::request::ChatRequest;
 use llm_api::json::Splice;
-use policy::{Decision, InputVerdict, Masker, OutputFindings, Revision, Verdict};
+use policy::{Decision, InputVerdict, Masker, OutputFindings, Revision, Subject, Verdict};
 use registry::{ProjectStatus, Upstream};
 use tokio::sync::oneshot;
 
@@ -35,6 +35,8 @@ pub(crate) type Reply = oneshot::Sender<Response<Body>>;
 pub(crate) struct Admitted {
     pub(crate) request: ChatRequest,
     pub(crate) revision: Arc<Revision>,
+    /// What rules may turn on besides the text.
+    pub(crate) subject: Subject,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) headers: HeaderMap,
 }
@@ -63,11 +65,12 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
         Err(failure) => return answer(reply, call.fail(failure).await),
     };
     let mut masker = Masker::default();
-    let (input, texts) = match judge::judge_request(&admitted.revision, &admitted.request, &mut masker) {
-        Ok(judged) => judged,
-        Err(failure) => return answer(reply, call.fail(failure.into()).await),
-    };
-    let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
+    let (input, texts) =
+        match judge::judge_request(&admitted.revision, &admitted.subject, &admitted.request, &mut masker) {
+            Ok(judged) => judged,
+            Err(failure) => return answer(reply, call.fail(failure.into()).await),
+        };
+    let verdict = policy::conclude(&admitted.revision, &admitted.subject, &input, &OutputFindings::default());
     call.judged(&admitted.revision, &verdict);
     if let Err(failure) = call.record() {
         return unrecorded(call, &failure, reply);
@@ -113,7 +116,8 @@ async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -> Result<Ad
     let Some(upstream) = call.snapshot.upstream_for(&request.model, &project.entitlements).cloned() else {
         return Err(Failure::UnknownModel(request.model));
     };
-    Ok(Admitted { request, revision, upstream, headers })
+    let subject = Subject::new(call.event.policy_target.as_deref().unwrap_or_default());
+    Ok(Admitted { request, revision, subject, upstream, headers })
 }
 
 /// Who asks, for which project and target: a header beats a body field.
@@ -231,7 +235,7 @@ pub(crate) fn broken(judged: &Judged, problem: &str) -> Failure {
 /// Judges an answer that came whole, enforces the verdict and releases it.
 async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply: Reply) {
     let revision = Arc::clone(&judged.admitted.revision);
-    let found = match judge::judge_answer(&revision, &answer, &mut judged.masker) {
+    let found = match judge::judge_answer(&revision, &judged.admitted.subject, &answer, &mut judged.masker) {
         Ok(found) => found,
         Err(error) => return upstream_failed(call, broken(judged, &error.to_string()), reply).await,
     };
@@ -239,7 +243,7 @@ async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply
     if let Some(usage) = usage {
         call.used(usage);
     }
-    let verdict = policy::conclude(&revision, &judged.input, &found.findings);
+    let verdict = policy::conclude(&revision, &judged.admitted.subject, &judged.input, &found.findings);
     if let Err(failure) = output_judged(&mut call, &revision, &verdict) {
         return unrecorded(call, &failure, reply);
     }
@@ -295,7 +299,7 @@ async fn rewrite(mut call: Call, judged: &mut Judged, masked: &str, first: Token
         call.used(usage);
     }
     let found = second.as_ref().and_then(|answer| {
-        judge::judge_answer(&revision, answer, &mut judged.masker)
+        judge::judge_answer(&revision, &judged.admitted.subject, answer, &mut judged.masker)
             .ok()
             .filter(|found| !judge::violates(&found.findings))
     });
@@ -369,7 +373,12 @@ async fn upstream_error(mut call: Call, mut judged: Judged, response: Response<I
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);
     }
-    let body = judge::judge_error_body(&judged.admitted.revision, body, &mut judged.masker);
+    let body = judge::judge_error_body(
+        &judged.admitted.revision,
+        &judged.admitted.subject,
+        body,
+        &mut judged.masker,
+    );
     let content_type = head.headers.get(CONTENT_TYPE).cloned().unwrap_or(JSON);
     let code = error_code(&body).unwrap_or_else(|| "upstream_error".to_owned());
     let mut response = reply::whole(status, content_type, body);

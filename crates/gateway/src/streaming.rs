@@ -52,6 +52,7 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
     let revision = Arc::clone(&judged.admitted.revision);
     let mut judge = StreamJudge::new(
         Arc::clone(&revision),
+        judged.admitted.subject.clone(),
         enforce::stream_mode(&revision),
         std::mem::take(&mut judged.masker),
         judged.admitted.request.include_usage,
@@ -177,7 +178,7 @@ fn end_of_stream(
 /// Takes new findings over into the event, and records the decision where it changed.
 async fn changed(call: &mut Call, judged: &Judged, judge: &mut StreamJudge) -> Result<(), Failure> {
     let revision = &judged.admitted.revision;
-    let verdict = policy::conclude(revision, &judged.input, &judge.findings());
+    let verdict = policy::conclude(revision, &judged.admitted.subject, &judged.input, &judge.findings());
     output_judged(call, revision, &verdict)?;
     call.durable().await?;
     if let Some(policy) = call.policy_json() {

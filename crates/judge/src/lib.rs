@@ -13,7 +13,7 @@ use llm_api::chat::answer::{Answer, AnswerError};
 use llm_api::chat::request::{ChatRequest, RequestError, Role};
 use llm_api::json::{Splice, Tape};
 use llm_api::walk::Walk;
-use policy::{InputVerdict, Masker, OutputFindings, OutputMode, Revision, Text};
+use policy::{InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Text};
 
 /// Whether an answer holds what the policy forbids. Redactions are not that: they are made and the answer goes on.
 pub fn violates(findings: &OutputFindings) -> bool {
@@ -32,6 +32,7 @@ pub fn count(findings: &OutputFindings) -> u64 {
 /// [`RequestError`] where a text cannot be read.
 pub fn judge_request(
     revision: &Revision,
+    subject: &Subject,
     request: &ChatRequest,
     masker: &mut Masker,
 ) -> Result<(InputVerdict, Splice), RequestError> {
@@ -46,7 +47,7 @@ pub fn judge_request(
             text: Cow::Borrowed(unit.text.as_ref()),
         })
         .collect();
-    let verdict = policy::evaluate_input(revision, &texts, masker);
+    let verdict = policy::evaluate_input(revision, subject, &texts, masker);
     if verdict.edits.is_empty() {
         return Ok((verdict, Splice::default()));
     }
@@ -88,6 +89,7 @@ pub struct JudgedAnswer {
 /// [`AnswerError`] where one cannot be read.
 pub fn judge_answer(
     revision: &Revision,
+    subject: &Subject,
     answer: &Answer,
     masker: &mut Masker,
 ) -> Result<JudgedAnswer, AnswerError> {
@@ -98,7 +100,7 @@ pub fn judge_answer(
     let walk = answer.texts()?;
     let mut edit = walk.edit();
     for (index, unit) in walk.units().iter().enumerate() {
-        let (masked, findings) = policy::scan_text(revision, &unit.text, OutputMode::Mask, masker);
+        let (masked, findings) = policy::scan_text(revision, subject, &unit.text, OutputMode::Mask, masker);
         judged.findings.merge(revision, &findings);
         if unit.owner == 0 {
             if !judged.masked.is_empty() {
@@ -119,13 +121,14 @@ pub fn judge_answer(
 
 /// An upstream's error body with everything masked that the policy forbids in an answer: an error can quote the
 /// prompt or a piece of the answer.
-pub fn judge_error_body(revision: &Revision, body: Bytes, masker: &mut Masker) -> Bytes {
+pub fn judge_error_body(revision: &Revision, subject: &Subject, body: Bytes, masker: &mut Masker) -> Bytes {
     if !revision.has_output_rules() {
         return body;
     }
     let text = String::from_utf8_lossy(&body).into_owned();
-    let mask =
-        |text: &str, masker: &mut Masker| policy::scan_text(revision, text, OutputMode::Mask, masker).0;
+    let mask = |text: &str, masker: &mut Masker| {
+        policy::scan_text(revision, subject, text, OutputMode::Mask, masker).0
+    };
     if let Ok(tape) = Tape::parse(&text) {
         let mut walk = Walk::default();
         if walk.any(0, tape.root(&text), "error").is_ok() {

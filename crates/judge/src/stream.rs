@@ -10,7 +10,7 @@ use llm_api::chat::made::{self, Envelope, text_delta};
 use llm_api::json::{Splice, Tape, encode_str};
 use llm_api::sse::Frame;
 use llm_api::walk::Walk;
-use policy::{Flow, Masker, OutputFindings, OutputMode, OutputScan, Revision};
+use policy::{Flow, Masker, OutputFindings, OutputMode, OutputScan, Revision, Subject};
 
 /// Withheld parts (tool calls) of one answer in bytes: past it the stream is given up rather than held in memory.
 const WITHHELD_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -53,6 +53,7 @@ struct Queued {
 /// The state of one streamed answer.
 pub struct StreamJudge {
     revision: Arc<Revision>,
+    subject: Subject,
     mode: OutputMode,
     judges: bool,
     masker: Masker,
@@ -76,6 +77,7 @@ impl StreamJudge {
     /// A judge of a stream that has had no event yet. `policy` is the object that goes into every frame, if any.
     pub fn new(
         revision: Arc<Revision>,
+        subject: Subject,
         mode: OutputMode,
         masker: Masker,
         include_usage: bool,
@@ -84,6 +86,7 @@ impl StreamJudge {
         let judges = revision.has_output_rules();
         Self {
             revision,
+            subject,
             mode,
             judges,
             masker,
@@ -298,7 +301,7 @@ impl StreamJudge {
         self.channels.push(Channel {
             choice,
             field: field.to_owned(),
-            scan: OutputScan::new(Arc::clone(&self.revision), self.mode),
+            scan: OutputScan::new(Arc::clone(&self.revision), &self.subject, self.mode),
             ready: String::new(),
             bytes_in: 0,
             bytes_out: 0,
@@ -350,8 +353,13 @@ impl StreamJudge {
         let mut violates = false;
         let mut changed = false;
         for (index, unit) in walk.units().iter().enumerate() {
-            let (text, findings) =
-                policy::scan_text(&self.revision, &unit.text, OutputMode::Mask, &mut self.masker);
+            let (text, findings) = policy::scan_text(
+                &self.revision,
+                &self.subject,
+                &unit.text,
+                OutputMode::Mask,
+                &mut self.masker,
+            );
             violates |= crate::violates(&findings);
             self.whole.merge(&self.revision, &findings);
             if let Some(text) = text {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use llm_api::chat::answer::TokenUsage;
 use llm_api::chat::made::Envelope;
 use llm_api::sse::Decoder;
-use policy::{Masker, OutputMode, PolicyDocument, Revision};
+use policy::{Masker, OutputMode, PolicyDocument, Revision, Subject};
 use serde_json::{Value, json};
 
 use crate::stream::{Next, StreamJudge};
@@ -54,7 +54,8 @@ fn run<'a>(
     mode: OutputMode,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Seen, Vec<Arc<str>>) {
-    let mut judge = StreamJudge::new(Arc::clone(revision), mode, Masker::default(), false, None);
+    let mut judge =
+        StreamJudge::new(Arc::clone(revision), Subject::default(), mode, Masker::default(), false, None);
     let mut decoder = Decoder::new(1 << 20);
     let mut out = Vec::new();
     let mut next = Next::Continue;
@@ -203,8 +204,14 @@ fn what_cannot_be_judged_ends_the_stream() {
         r#"{"choices":[{"delta":{"content":"a","content":"b"}}]}"#,
         r#"{"error":{"message":"napalm"}}"#,
     ] {
-        let mut judge =
-            StreamJudge::new(Arc::clone(&revision), OutputMode::Stop, Masker::default(), false, None);
+        let mut judge = StreamJudge::new(
+            Arc::clone(&revision),
+            Subject::default(),
+            OutputMode::Stop,
+            Masker::default(),
+            false,
+            None,
+        );
         let mut decoder = Decoder::new(1 << 20);
         decoder.push(format!("data: {data}\n\n").as_bytes());
         let event = decoder.next_frame().unwrap().unwrap();

@@ -11,6 +11,7 @@ use crate::matching::{Before, Normal, terms::Part};
 use crate::revision::Revision;
 use crate::rewrite;
 use crate::scan::{Scan, Span, What};
+use crate::subject::Subject;
 use crate::verdict::{Decision, ReasonCode, Redactions};
 
 /// Who a message is from.
@@ -86,7 +87,12 @@ pub struct InputVerdict {
 
 /// Judges a request by its texts. A user message without text must still be listed, with an empty one, or the
 /// allowlist would look at the user message before it.
-pub fn evaluate_input(revision: &Revision, texts: &[Text<'_>], masker: &mut Masker) -> InputVerdict {
+pub fn evaluate_input(
+    revision: &Revision,
+    _subject: &Subject,
+    texts: &[Text<'_>],
+    masker: &mut Masker,
+) -> InputVerdict {
     let mut scan = Scan::default();
     let mut redactions = Redactions::new();
     let mut groups = Vec::new();

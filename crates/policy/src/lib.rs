@@ -12,6 +12,7 @@ pub mod problems;
 mod revision;
 mod rewrite;
 mod scan;
+mod subject;
 mod validate;
 mod verdict;
 
@@ -22,4 +23,5 @@ pub use masker::Masker;
 pub use output::{Flow, OutputFindings, OutputMode, OutputScan, scan_text};
 pub use problems::{Problem, read_all};
 pub use revision::Revision;
+pub use subject::Subject;
 pub use verdict::{Decision, ReasonCode, Redactions, Stage, Verdict, conclude};

@@ -9,6 +9,7 @@ use crate::entities::CONTEXT_BYTES;
 use crate::masker::Masker;
 use crate::revision::Revision;
 use crate::scan::{Scan, What};
+use crate::subject::Subject;
 use crate::verdict::Redactions;
 
 /// Decided bytes kept beyond the context before they are moved out of the way.
@@ -79,7 +80,7 @@ pub struct OutputScan {
 
 impl OutputScan {
     /// A scan of a channel that has had no text yet.
-    pub fn new(revision: Arc<Revision>, mode: OutputMode) -> Self {
+    pub fn new(revision: Arc<Revision>, _subject: &Subject, mode: OutputMode) -> Self {
         Self {
             revision,
             scan: Scan::default(),
@@ -177,6 +178,7 @@ impl OutputScan {
 /// Judges a whole text. The first value is what may leave, `None` for the text as it is.
 pub fn scan_text(
     revision: &Revision,
+    _subject: &Subject,
     text: &str,
     mode: OutputMode,
     masker: &mut Masker,

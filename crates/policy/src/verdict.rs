@@ -12,6 +12,7 @@ use crate::entities::EntityType;
 use crate::input::InputVerdict;
 use crate::output::OutputFindings;
 use crate::revision::Revision;
+use crate::subject::Subject;
 
 /// What a policy says of a request or an answer, from mild to severe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -130,7 +131,12 @@ pub struct Verdict {
 
 /// Joins the verdict on the input with what was found in the output. For an answer that was never fetched,
 /// or with several channels, pass the merged findings (see [`OutputFindings::merge`]), empty if there are none.
-pub fn conclude(revision: &Revision, input: &InputVerdict, output: &OutputFindings) -> Verdict {
+pub fn conclude(
+    revision: &Revision,
+    _subject: &Subject,
+    input: &InputVerdict,
+    output: &OutputFindings,
+) -> Verdict {
     let violated = !output.denylist_hits.is_empty() || !output.triggered_categories.is_empty();
     let output_decision = if violated { revision.violation_decision() } else { Decision::Allow };
     let decision = input.decision.max(output_decision);

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use icu_casemap::CaseMapper;
 use icu_properties::props::{BinaryProperty, DefaultIgnorableCodePoint, EnumeratedProperty, GeneralCategory};
 use policy::{
-    Decision, Flow, Masker, OutputFindings, OutputMode, OutputScan, PolicyDocument, Revision, Role, Text,
-    apply_edits, evaluate_input, scan_text,
+    Decision, Flow, Masker, OutputFindings, OutputMode, OutputScan, PolicyDocument, Revision, Role, Subject,
+    Text, apply_edits, evaluate_input, scan_text,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -44,7 +44,7 @@ struct Outcome {
 
 /// Streams a text in the given pieces.
 fn stream(revision: &Arc<Revision>, mode: OutputMode, pieces: &[&str]) -> Outcome {
-    let mut scan = OutputScan::new(Arc::clone(revision), mode);
+    let mut scan = OutputScan::new(Arc::clone(revision), &Subject::default(), mode);
     let mut masker = Masker::new();
     let mut released = String::new();
     let mut pushed = 0;
@@ -62,7 +62,7 @@ fn stream(revision: &Arc<Revision>, mode: OutputMode, pieces: &[&str]) -> Outcom
 }
 
 fn whole(revision: &Revision, mode: OutputMode, text: &str) -> (String, OutputFindings) {
-    let (changed, findings) = scan_text(revision, text, mode, &mut Masker::new());
+    let (changed, findings) = scan_text(revision, &Subject::default(), text, mode, &mut Masker::new());
     assert_eq!(changed.is_some(), findings.changed);
     (changed.unwrap_or_else(|| text.to_owned()), findings)
 }
@@ -269,7 +269,7 @@ proptest! {
                 expected.push(term);
             }
         }
-        let verdict = evaluate_input(&revision, &[self::text(&text)], &mut Masker::new());
+        let verdict = evaluate_input(&revision, &Subject::default(), &[self::text(&text)], &mut Masker::new());
         let hits: Vec<&str> = verdict.denylist_hits.iter().map(AsRef::as_ref).collect();
         prop_assert_eq!(&hits, &expected);
         let (_, findings) = whole(&revision, OutputMode::Mask, &text);
@@ -281,7 +281,7 @@ proptest! {
     fn nothing_denied_is_left_after_a_rewrite(terms in terms(), text in SMALL, tail in fragments(4)) {
         let text = format!("{text}{tail}");
         let revision = revision(&terms, true, "rewrite");
-        let verdict = evaluate_input(&revision, &[self::text(&text)], &mut Masker::new());
+        let verdict = evaluate_input(&revision, &Subject::default(), &[self::text(&text)], &mut Masker::new());
         let edited = verdict.edits.first().map_or(text.clone(), |edits| apply_edits(&text, &edits.edits));
         prop_assert_eq!(verdict.decision == Decision::Rewrite, !verdict.denylist_hits.is_empty());
         for edits in &verdict.edits {
@@ -293,7 +293,7 @@ proptest! {
             }
         }
         if verdict.decision == Decision::Rewrite {
-            let again = evaluate_input(&revision, &[self::text(&edited)], &mut Masker::new());
+            let again = evaluate_input(&revision, &Subject::default(), &[self::text(&edited)], &mut Masker::new());
             prop_assert!(again.denylist_hits.is_empty(), "{:?} left in {:?}", again.denylist_hits, edited);
             prop_assert!(again.redactions.is_empty(), "{:?} left in {:?}", again.redactions, edited);
         }
@@ -312,7 +312,7 @@ proptest! {
         let terms: Vec<String> = terms.into_iter().filter(|term| !normal(term).trim().is_empty()).collect();
         for pattern in ["rewrite", "refuse"] {
             let revision = revision(&terms, true, pattern);
-            evaluate_input(&revision, &[self::text(&text)], &mut Masker::new());
+            evaluate_input(&revision, &Subject::default(), &[self::text(&text)], &mut Masker::new());
             same_however_cut(&revision, &text, &cuts)?;
         }
     }
