@@ -68,7 +68,7 @@ const fn with_digit(prefix: &'static [u8], alphabet: Alphabet, min: u16, max: u1
 
 /// Formats as the issuers' own documentation and published examples show them. The longer of two prefixes
 /// stands first.
-pub(super) const FORMATS: &[Format] = &[
+pub(super) static FORMATS: &[Format] = &[
     // Policy Gateway's own project keys.
     with_digit(b"ak_", URL_SAFE, 20, 0),
     // AWS access key ids and Bedrock keys

@@ -4,7 +4,7 @@ use super::view::{Attempt, View, is_word_at};
 
 /// Countries and the lengths of their numbers, from the IBAN registry
 /// (<https://www.swift.com/standards/data-standards/iban-international-bank-account-number>).
-const COUNTRIES: [(&[u8; 2], usize); 89] = [
+static COUNTRIES: [(&[u8; 2], usize); 89] = [
     (b"AD", 24),
     (b"AE", 23),
     (b"AL", 28),
@@ -97,8 +97,8 @@ const COUNTRIES: [(&[u8; 2], usize); 89] = [
 ];
 
 /// First two letters of the numbers.
-pub(super) fn countries() -> impl Iterator<Item = [u8; 2]> {
-    COUNTRIES.iter().map(|(code, _)| **code)
+pub(super) fn countries() -> impl Iterator<Item = &'static [u8]> {
+    COUNTRIES.iter().map(|(code, _)| code.as_slice())
 }
 
 /// A number at a place where a letter begins a word: in groups of four or in one.

@@ -244,10 +244,6 @@ fn longer(first: Attempt, second: Attempt) -> Attempt {
     if reach(second) > reach(first) { second } else { first }
 }
 
-fn longest(attempts: impl IntoIterator<Item = Attempt>) -> Attempt {
-    attempts.into_iter().fold(Attempt::No, longer)
-}
-
 fn longest_typed(attempts: impl IntoIterator<Item = (EntityType, Attempt)>) -> Typed {
     attempts.into_iter().fold(Typed::NO, |best, (entity, attempt)| best.or(entity, attempt))
 }
@@ -256,13 +252,18 @@ fn longest_typed(attempts: impl IntoIterator<Item = (EntityType, Attempt)>) -> T
 fn letters(view: &View<'_>, at: usize, openings: &Openings) -> Typed {
     let mut best = Typed::NO;
     match openings.at(view, at) {
-        Opening::No => {}
-        Opening::Token => {
-            best = best
-                .or(EntityType::Secret, secrets::token(view, at))
-                .or(EntityType::IbanCode, iban::at(view, at));
+        None => return Typed::MORE,
+        Some(candidates) => {
+            for (prefix, opening) in candidates {
+                if view.starts_with(at, prefix) == view::Starts::No {
+                    continue;
+                }
+                best = match opening {
+                    Opening::Secret(token) => best.or(EntityType::Secret, secrets::token(view, at, *token)),
+                    Opening::Iban => best.or(EntityType::IbanCode, iban::at(view, at)),
+                };
+            }
         }
-        Opening::Unknown => return Typed::MORE,
     }
     if view.get(at).is_some_and(|byte| byte.is_ascii_hexdigit())
         && view.get(at + 1).is_none_or(|byte| byte.is_ascii_hexdigit() || byte == b':')
@@ -289,50 +290,73 @@ fn credentials_start(view: &View<'_>, from: usize) -> usize {
         .map_or(usize::MAX, |at| at + 3)
 }
 
-/// First three bytes of everything that begins with letters: a set with false positives and no false negatives.
-struct Openings([u64; 64]);
-
+/// What may begin with two letters: the rest of its beginning, and what it is.
+#[derive(Clone, Copy, Debug)]
 enum Opening {
-    No,
-    Token,
-    Unknown,
+    Secret(secrets::Token),
+    Iban,
+}
+
+/// The openings by their first two bytes. Most words begin with two that begin nothing, and cost one look.
+struct Openings {
+    /// Place of the bucket, by `first << 7 | second`; 0 is the empty one.
+    index: Vec<u8>,
+    buckets: Vec<Vec<(&'static [u8], Opening)>>,
 }
 
 static OPENINGS: LazyLock<Openings> = LazyLock::new(|| {
-    let mut openings = Openings([0; 64]);
-    for prefix in secrets::prefixes() {
-        match prefix {
-            [a, b, c, ..] => openings.add(*a, *b, *c),
-            [a, b] => (0..=u8::MAX).for_each(|c| openings.add(*a, *b, c)),
-            _ => {}
-        }
+    let mut openings = Openings { index: vec![0; 1 << 14], buckets: vec![Vec::new()] };
+    for (prefix, token) in secrets::tokens() {
+        openings.add(prefix, Opening::Secret(token));
     }
-    for [a, b] in iban::countries() {
-        (b'0'..=b'9').for_each(|c| openings.add(a, b, c));
+    for country in iban::countries() {
+        openings.add(country, Opening::Iban);
     }
     openings
 });
 
 impl Openings {
-    fn at(&self, view: &View<'_>, at: usize) -> Opening {
-        let Some(&[a, b, c]) = view.bytes.get(at..at + 3) else {
+    /// What may begin at a letter; `None` where too little of the text is there to say.
+    fn at(&self, view: &View<'_>, at: usize) -> Option<&[(&'static [u8], Opening)]> {
+        let Some(&[first, second, _]) = view.bytes.get(at..at + 3) else {
             // Every second byte is part of a word, but for that of `s-s4t2ud-`.
             let goes_on = view.get(at + 1).is_none_or(|byte| is_word(byte) || byte == b'-');
-            return if view.more && goes_on { Opening::Unknown } else { Opening::No };
+            if view.more && goes_on {
+                return None;
+            }
+            return Some(match view.bytes.get(at..at + 2) {
+                Some(&[first, second]) => self.bucket(first, second),
+                _ => &[],
+            });
         };
-        let (word, bit) = Self::place(a, b, c);
-        if self.0.get(word).is_some_and(|word| word & bit != 0) { Opening::Token } else { Opening::No }
+        Some(self.bucket(first, second))
     }
 
-    fn add(&mut self, a: u8, b: u8, c: u8) {
-        let (word, bit) = Self::place(a, b, c);
-        if let Some(word) = self.0.get_mut(word) {
-            *word |= bit;
+    fn bucket(&self, first: u8, second: u8) -> &[(&'static [u8], Opening)] {
+        let bucket = self.index.get(Self::place(first, second)).copied().unwrap_or_default();
+        self.buckets.get(usize::from(bucket)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn add(&mut self, prefix: &'static [u8], opening: Opening) {
+        let &[first, second, ..] = prefix else { return };
+        let next = u8::try_from(self.buckets.len());
+        debug_assert!(next.is_ok(), "more beginnings than an index of one byte can tell apart");
+        let (Some(bucket), Ok(next)) = (self.index.get_mut(Self::place(first, second)), next) else { return };
+        if *bucket == 0 {
+            *bucket = next;
+            self.buckets.push(Vec::new());
+        }
+        if let Some(bucket) = self.buckets.get_mut(usize::from(*bucket)) {
+            bucket.push((prefix, opening));
         }
     }
 
-    fn place(a: u8, b: u8, c: u8) -> (usize, u64) {
-        let hash = u32::from_le_bytes([a, b, c, 0]).wrapping_mul(0x9e37_79b1) >> 20;
-        ((hash / 64) as usize, 1 << (hash % 64))
+    /// Past the index for what is not ASCII.
+    fn place(first: u8, second: u8) -> usize {
+        if first.is_ascii() && second.is_ascii() {
+            usize::from(first) << 7 | usize::from(second)
+        } else {
+            usize::MAX
+        }
     }
 }

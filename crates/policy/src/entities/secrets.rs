@@ -2,7 +2,6 @@
 //! are assigned to, passwords in URLs, private keys. The issuers' formats are in `formats`.
 
 use super::formats::{ALNUM, Alphabet, DASH, FORMATS, Format, HEX, Need, UNDERSCORE, in_alphabet};
-use super::longest;
 use super::view::{Attempt, Starts, Tail, View, is_word_at};
 
 /// Bytes after which a secret that goes on is taken out as it comes. Every rule has a stated reach: it bounds
@@ -12,23 +11,36 @@ pub(super) const REACH_BYTES: usize = 512;
 /// Bytes of a password with its user name in a URL.
 const CREDENTIALS_BYTES_MAX: usize = 256;
 
+/// A secret that begins with letters, by what tells it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Token {
+    /// A prefix of `formats`.
+    Format(&'static Format),
+    WebToken,
+    SendGrid,
+    /// A key after one of the names in [`ASSIGNED`].
+    Assigned(&'static Assigned),
+}
+
+/// All of them, each with the letters that it begins with: two or more.
+pub(super) fn tokens() -> impl Iterator<Item = (&'static [u8], Token)> {
+    let formats = FORMATS.iter().map(|format| (format.prefix, Token::Format(format)));
+    let assigned = ASSIGNED.iter().map(|assigned| (assigned.0, Token::Assigned(assigned)));
+    formats.chain(assigned).chain([(&b"eyJ"[..], Token::WebToken), (&b"SG."[..], Token::SendGrid)])
+}
+
 /// A token at a place where a letter begins a word.
-pub(super) fn token(view: &View<'_>, start: usize) -> Attempt {
-    let Some(first) = view.get(start) else { return Attempt::No };
-    let formats = FORMATS.iter().filter(|format| format.prefix.first() == Some(&first)).map(|format| {
-        match view.starts_with(start, format.prefix) {
+pub(super) fn token(view: &View<'_>, start: usize, token: Token) -> Attempt {
+    match token {
+        Token::Format(format) => match view.starts_with(start, format.prefix) {
             Starts::No => Attempt::No,
             Starts::Unknown => Attempt::More,
             Starts::Yes => body(view, start, start + format.prefix.len(), format),
-        }
-    });
-    longest(formats.chain([json_web_token(view, start), send_grid(view, start), assigned(view, start)]))
-}
-
-/// Beginnings of everything that [`token`] knows.
-pub(super) fn prefixes() -> impl Iterator<Item = &'static [u8]> {
-    let assigned = ASSIGNED.iter().map(|(name, ..)| *name);
-    FORMATS.iter().map(|format| format.prefix).chain(assigned).chain([&b"eyJ"[..], b"SG."])
+        },
+        Token::WebToken => json_web_token(view, start),
+        Token::SendGrid => send_grid(view, start),
+        Token::Assigned(name) => assigned(view, start, name),
+    }
 }
 
 /// What follows a prefix.
@@ -189,9 +201,11 @@ pub(super) fn telegram(view: &View<'_>, start: usize) -> Attempt {
     }
 }
 
-/// Names after which a key without a prefix of its own is known by its length: the name, then the length and
-/// padding of the key in base64.
-const ASSIGNED: [(&[u8], usize, usize); 8] = [
+/// A name, then the length and padding of its key in base64.
+pub(super) type Assigned = (&'static [u8], usize, usize);
+
+/// Names after which a key without a prefix of its own is known by its length.
+static ASSIGNED: [Assigned; 8] = [
     // <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html>
     (b"aws_secret_access_key", 40, 0),
     (b"AWS_SECRET_ACCESS_KEY", 40, 0),
@@ -208,32 +222,28 @@ const ASSIGNED: [(&[u8], usize, usize); 8] = [
 const ASSIGNMENT_BYTES_MAX: usize = 6;
 
 /// A key that is known by the name it is assigned to. Only the key is the secret.
-fn assigned(view: &View<'_>, name_start: usize) -> Attempt {
-    let mut undecided = false;
-    for (name, len, padding) in ASSIGNED {
-        match view.starts_with(name_start, name) {
-            Starts::No => continue,
-            Starts::Unknown => {
-                undecided = true;
-                continue;
-            }
-            Starts::Yes => {}
-        }
-        let name_end = name_start + name.len();
-        let start = view.run(name_end, |byte| matches!(byte, b' ' | b'=' | b':' | b'"' | b'\'' | b'>'));
-        let end = view.run(start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
-        let padded = view.run(end, |byte| byte == b'=');
-        let (gap, key) = (start - name_end, end - start);
-        if gap > ASSIGNMENT_BYTES_MAX || key > len || padded - end > padding {
-            continue;
-        }
-        if view.unknown(padded) {
-            undecided = true;
-        } else if gap > 0 && key == len && padded - end == padding && !is_word_at(view, padded) {
-            return Attempt::Found { start, end: padded };
-        }
+fn assigned(view: &View<'_>, name_start: usize, (name, len, padding): &Assigned) -> Attempt {
+    match view.starts_with(name_start, name) {
+        Starts::No => return Attempt::No,
+        Starts::Unknown => return Attempt::More,
+        Starts::Yes => {}
     }
-    if undecided { Attempt::More } else { Attempt::No }
+    let name_end = name_start + name.len();
+    let start = view.run(name_end, |byte| matches!(byte, b' ' | b'=' | b':' | b'"' | b'\'' | b'>'));
+    let end = view.run(start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    let padded = view.run(end, |byte| byte == b'=');
+    let (gap, key) = (start - name_end, end - start);
+    if gap > ASSIGNMENT_BYTES_MAX || key > *len || padded - end > *padding {
+        return Attempt::No;
+    }
+    if view.unknown(padded) {
+        return Attempt::More;
+    }
+    if gap > 0 && key == *len && padded - end == *padding && !is_word_at(view, padded) {
+        Attempt::Found { start, end: padded }
+    } else {
+        Attempt::No
+    }
 }
 
 /// The user name and password after a URL's `://`: `user:password@`.
