@@ -161,6 +161,30 @@ pub enum Stage {
     Output,
 }
 
+/// How the answer was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScanMode {
+    /// Once it was there as a whole.
+    #[default]
+    Whole,
+    /// As it passed.
+    Stream,
+}
+
+/// What was read of a judged call, in bytes of decoded text. Counts, never text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scan {
+    /// How the answer was read.
+    pub mode: ScanMode,
+    /// Judged in the request's messages.
+    pub input_bytes: u64,
+    /// Judged in the model's answer; 0 where the policy has no rule for answers and they pass unread.
+    pub output_bytes: u64,
+    /// What left of that, masks, placeholders and restored values included.
+    pub released_bytes: u64,
+}
+
 /// What a [`EventType::Gap`] event counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gap {
@@ -223,6 +247,9 @@ pub struct AuditEvent {
     pub redactions: BTreeMap<String, u64>,
     /// The review ticket.
     pub escalation_id: Option<Uuid>,
+    /// What was scanned; on judged calls only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<Scan>,
     /// Present on [`EventType::Gap`] events only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
@@ -273,6 +300,7 @@ impl AuditEvent {
             stage: None,
             redactions: BTreeMap::new(),
             escalation_id: None,
+            scan: None,
             gap: None,
             usage: None,
             request: None,
@@ -323,4 +351,25 @@ pub fn hex(hash: &Hash) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_from_before_scan_was_recorded_are_read_and_written_as_they_were() {
+        let text = AuditEvent::blank(Uuid::nil(), EventType::Enforcement, "t".into()).to_json();
+        assert!(!String::from_utf8(text.clone()).unwrap().contains("scan"));
+        let event: AuditEvent = serde_json::from_slice(&text).unwrap();
+        assert_eq!((event.scan.as_ref(), event.to_json()), (None, text));
+    }
+
+    #[test]
+    fn a_scan_tells_mode_and_bytes() {
+        let scan = Scan { mode: ScanMode::Stream, input_bytes: 1, output_bytes: 2, released_bytes: 3 };
+        let text = serde_json::to_string(&scan).unwrap();
+        insta::assert_snapshot!(text, @r#"{"mode":"stream","input_bytes":1,"output_bytes":2,"released_bytes":3}"#);
+        assert_eq!(serde_json::from_str::<Scan>(&text).unwrap(), scan);
+    }
 }

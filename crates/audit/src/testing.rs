@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::delivery::Clock;
 use crate::event::{
-    AuditEvent, ChainedEvent, EventType, LatencyMs, Link, Outcome, RequestInfo, RolloutMode, Stage, Usage,
-    hex, leaf_hash,
+    AuditEvent, ChainedEvent, EventType, LatencyMs, Link, Outcome, RequestInfo, RolloutMode, Scan, ScanMode,
+    Stage, Usage, hex, leaf_hash,
 };
 use crate::outbox::{BoxFuture, Cursor, DeadLetter, DeliveryState, Outbox, OutboxError, StoredEvent};
 
@@ -41,6 +41,7 @@ pub(crate) fn example_event() -> AuditEvent {
         data_classification: Some("confidential".into()),
         stage: Some(Stage::Input),
         redactions: BTreeMap::from([("email".to_owned(), 2)]),
+        scan: Some(Scan { mode: ScanMode::Whole, input_bytes: 480, output_bytes: 210, released_bytes: 204 }),
         usage: Some(Usage {
             prompt_tokens: 120,
             completion_tokens: 45,

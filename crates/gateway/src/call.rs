@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use audit::event::{AuditEvent, EventType, LatencyMs, Outcome, RequestInfo, RolloutMode, Stage, Usage, hex};
+use audit::event::{
+    AuditEvent, EventType, LatencyMs, Outcome, RequestInfo, RolloutMode, ScanMode, Stage, Usage, hex,
+};
 use audit::log::{AppendError, Durable, Record};
 use http::{HeaderMap, Response, StatusCode};
 use llm_api::chat::answer::TokenUsage;
@@ -110,6 +112,18 @@ impl Call {
         event.denylist_hits = verdict.denylist_hits.iter().map(|term| term.to_string()).collect();
         event.redactions =
             verdict.redactions.iter().map(|(kind, count)| (kind.as_str().to_owned(), *count)).collect();
+    }
+
+    /// Counts text of an answer that was judged.
+    pub(crate) fn scanned(&mut self, mode: ScanMode, bytes: u64) {
+        let scan = self.event.scan.get_or_insert_default();
+        scan.mode = mode;
+        scan.output_bytes += bytes;
+    }
+
+    /// Counts what left of it.
+    pub(crate) fn released(&mut self, bytes: u64) {
+        self.event.scan.get_or_insert_default().released_bytes += bytes;
     }
 
     /// The decision recorded last or about to be.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use audit::event::Outcome;
+use audit::event::{Outcome, Scan, ScanMode};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -72,6 +72,7 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
         };
     let verdict = policy::conclude(&admitted.revision, &admitted.subject, &input, &OutputFindings::default());
     call.judged(&admitted.revision, &verdict);
+    call.event.scan = Some(Scan { input_bytes: input.scanned_bytes, ..Scan::default() });
     if let Err(failure) = call.record() {
         return unrecorded(call, &failure, reply);
     }
@@ -239,6 +240,7 @@ async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply
         Ok(found) => found,
         Err(error) => return upstream_failed(call, broken(judged, &error.to_string()), reply).await,
     };
+    call.scanned(ScanMode::Whole, found.scanned_bytes);
     let usage = answer.usage();
     if let Some(usage) = usage {
         call.used(usage);
@@ -256,6 +258,7 @@ async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);
     }
+    call.released(found.released_bytes);
     let body = answer.client_body(found.texts, &found.changed_choices, None, call.policy_json().as_deref());
     release(call, body, reply);
 }
@@ -316,6 +319,8 @@ async fn rewrite(mut call: Call, judged: &mut Judged, masked: &str, first: Token
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);
     }
+    call.scanned(ScanMode::Whole, found.scanned_bytes);
+    call.released(found.released_bytes);
     for (kind, count) in &found.findings.redactions {
         *call.event.redactions.entry(kind.as_str().to_owned()).or_default() += count;
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use audit::event::Outcome;
+use audit::event::{Outcome, ScanMode};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -59,6 +59,8 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
         call.policy_json(),
     );
     let end = pump(&mut call, &judged, &mut judge, body, &sender).await;
+    call.scanned(ScanMode::Stream, judge.scanned_bytes());
+    call.released(judge.released_bytes());
     if let Some(usage) = judge.usage {
         call.used(usage);
     }

@@ -81,6 +81,10 @@ pub struct JudgedAnswer {
     pub changed_choices: Vec<usize>,
     /// The first choice's texts, masked: what a rewriting call may see.
     pub masked: String,
+    /// Bytes of the texts judged.
+    pub scanned_bytes: u64,
+    /// Bytes of what is left of them.
+    pub released_bytes: u64,
 }
 
 /// Judges every text under `choices[]`.
@@ -102,6 +106,8 @@ pub fn judge_answer(
     for (index, unit) in walk.units().iter().enumerate() {
         let (masked, findings) = policy::scan_text(revision, subject, &unit.text, OutputMode::Mask, masker);
         judged.findings.merge(revision, &findings);
+        judged.scanned_bytes += unit.text.len() as u64;
+        judged.released_bytes += masked.as_deref().unwrap_or(&unit.text).len() as u64;
         if unit.owner == 0 {
             if !judged.masked.is_empty() {
                 judged.masked.push('\n');

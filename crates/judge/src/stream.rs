@@ -63,6 +63,8 @@ pub struct StreamJudge {
     queued: Vec<Queued>,
     /// Findings of what was judged whole.
     whole: OutputFindings,
+    /// Bytes of it judged and let go.
+    whole_bytes: (u64, u64),
     envelope: Option<Envelope>,
     include_usage: bool,
     /// Written into every frame where the route asks for it.
@@ -95,6 +97,7 @@ impl StreamJudge {
             withheld_bytes: 0,
             queued: Vec::new(),
             whole: OutputFindings::default(),
+            whole_bytes: (0, 0),
             envelope: None,
             include_usage,
             policy,
@@ -117,6 +120,16 @@ impl StreamJudge {
     pub fn findings_count(&self) -> u64 {
         crate::count(&self.whole)
             + self.channels.iter().map(|channel| crate::count(channel.scan.findings())).sum::<u64>()
+    }
+
+    /// Bytes of text judged so far.
+    pub fn scanned_bytes(&self) -> u64 {
+        self.whole_bytes.0 + self.channels.iter().map(|channel| channel.bytes_in).sum::<u64>()
+    }
+
+    /// Bytes of text that its judging let go so far.
+    pub fn released_bytes(&self) -> u64 {
+        self.whole_bytes.1 + self.channels.iter().map(|channel| channel.bytes_out).sum::<u64>()
     }
 
     /// The `policy` object for the frames from here on.
@@ -362,6 +375,8 @@ impl StreamJudge {
             );
             violates |= crate::violates(&findings);
             self.whole.merge(&self.revision, &findings);
+            self.whole_bytes.0 += unit.text.len() as u64;
+            self.whole_bytes.1 += text.as_ref().map_or(unit.text.len(), String::len) as u64;
             if let Some(text) = text {
                 changed = true;
                 edit.replace_all(index, &text);

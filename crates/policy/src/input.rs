@@ -83,6 +83,8 @@ pub struct InputVerdict {
     pub edits: Vec<TextEdits>,
     /// Whether [`Revision::rewrite_instruction`] is to go last, as a system message.
     pub add_instruction: bool,
+    /// Bytes of the texts that were judged.
+    pub scanned_bytes: u64,
 }
 
 /// Judges a request by its texts. A user message without text must still be listed, with an empty one, or the
@@ -96,6 +98,7 @@ pub fn evaluate_input(
     let mut scan = Scan::default();
     let mut redactions = Redactions::new();
     let mut groups = Vec::new();
+    let mut scanned_bytes = 0;
     let mut finds: Vec<(usize, Vec<Span>)> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         if revision.redacts() {
@@ -104,6 +107,7 @@ pub fn evaluate_input(
         if !is_judged(revision, text.role) {
             continue;
         }
+        scanned_bytes += text.text.len() as u64;
         scan.reset();
         scan.run(revision, &text.text, 0, false);
         for span in &scan.spans {
@@ -146,6 +150,7 @@ pub fn evaluate_input(
         redactions,
         edits,
         add_instruction: decision == Decision::Rewrite,
+        scanned_bytes,
     }
 }
 

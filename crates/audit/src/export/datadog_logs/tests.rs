@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::stored::POLICY_FIELDS;
 use super::*;
 use crate::delivery::{BodyBuilder, Push};
-use crate::event::{AuditEvent, EventType, Gap, Outcome, RolloutMode, Stage, Usage, hex};
+use crate::event::{AuditEvent, EventType, Gap, Outcome, RolloutMode, Scan, Stage, Usage, hex};
 use crate::outbox::StoredEvent;
 use crate::testing::{NOW_MS, example_event, stored};
 
@@ -413,6 +413,7 @@ fn any_event() -> impl Strategy<Value = AuditEvent> {
             stage: flag.then_some(Stage::Output),
             policy_revision: flag.then_some(number),
             escalation_id: flag.then(|| Uuid::from_u128(u128::from(number))),
+            scan: (kind > 2).then(|| Scan { output_bytes: number, ..Scan::default() }),
             gap: (kind == 1).then(|| Gap {
                 refused: number,
                 served: 0,
