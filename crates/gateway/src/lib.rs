@@ -1,6 +1,7 @@
 //! The data plane: HTTP in, upstream out, streaming, enforcement. Deliberately absent: SQL, management
 //! routes, and the logic of any rule (that is `policy`).
 
+mod admission;
 mod body;
 mod call;
 pub mod config;
