@@ -81,7 +81,8 @@ pub(crate) const CLIENT_GONE: StatusCode = match StatusCode::from_u16(499) {
 /// Calls the upstream. The decision record becomes durable meanwhile.
 async fn forward(mut call: Call, mut judged: Judged, mut reply: Reply) {
     let admitted = &judged.admitted;
-    let instruction = judged.input.add_instruction.then(|| admitted.revision.rewrite_instruction());
+    let instruction =
+        judged.input.add_instruction.then(|| admitted.revision.instruction(judged.input.decision));
     let body = admitted.request.upstream_body(judged.texts.clone(), instruction);
     let accept = if admitted.request.stream { "text/event-stream" } else { "application/json" };
     let waiting = Instant::now();
@@ -180,7 +181,8 @@ pub(crate) fn output_judged(call: &mut Call, revision: &Revision, verdict: &Verd
 async fn rewrite(mut call: Call, judged: &mut Judged, masked: &str, first: TokenUsage, mut reply: Reply) {
     let revision = Arc::clone(&judged.admitted.revision);
     let admitted = &judged.admitted;
-    let body = admitted.request.rewrite_body(judged.texts.clone(), masked, revision.rewrite_instruction());
+    let body =
+        admitted.request.rewrite_body(judged.texts.clone(), masked, revision.prompt(Decision::Rewrite));
     let waiting = Instant::now();
     let max = call.shared.limits.answer_bytes_max;
     let second = async {

@@ -65,13 +65,42 @@ pub struct Rules {
     pub reason_codes: Option<Vec<ReasonCode>>,
     /// Exceptions for single terms, categories, entity types or targets.
     pub overrides: Vec<Override>,
+    /// What a rewrite and a summary tell the model.
+    #[serde(skip_serializing_if = "Templates::is_default")]
+    pub templates: Templates,
+}
+
+/// What a rewrite and a summary tell the model, each as a system message. Absent ones have defaults; none may have a
+/// term of the denylist; at most 4,000 characters each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Templates {
+    /// Goes last into a request that was rewritten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewrite_instruction: Option<String>,
+    /// Asks for an answer in place of one that violates the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewrite_prompt: Option<String>,
+    /// Goes last into a request that is to be answered by a summary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary_instruction: Option<String>,
+    /// Asks for a summary in place of an answer that violates the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary_prompt: Option<String>,
+}
+
+impl Templates {
+    /// Whether the policy gives none.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a violation does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponsePattern {
-    /// Take the offending text out and go on.
+    /// Take the offending text out and go on; ask again for an answer that violates.
     Rewrite,
     /// Replace the answer by a short compliant summary.
     Summary,

@@ -79,9 +79,9 @@ pub struct InputVerdict {
     pub triggered_categories: Vec<Category>,
     /// Entities found in judged texts, by type.
     pub redactions: Redactions,
-    /// The texts to change: redactions under any decision, cuts under `rewrite`. Texts without are absent.
+    /// The texts to change: redactions under any decision, cuts under `rewrite` and `summary`. Texts without are absent.
     pub edits: Vec<TextEdits>,
-    /// Whether [`Revision::rewrite_instruction`] is to go last, as a system message.
+    /// Whether [`Revision::instruction`] is to go last, as a system message.
     pub add_instruction: bool,
     /// Bytes of the texts that were judged.
     pub scanned_bytes: u64,
@@ -128,11 +128,12 @@ pub fn evaluate_input(
         (true, true) => revision.miss_decision(),
         (true, false) => Decision::Allow,
     };
+    let cuts = matches!(decision, Decision::Rewrite | Decision::Summary);
     let edits = finds
         .iter()
         .filter_map(|(index, spans)| {
             let text = &texts.get(*index)?.text;
-            let edits = if decision == Decision::Rewrite {
+            let edits = if cuts {
                 rewrite::cut(revision, text, spans, masker)
             } else {
                 rewrite::redact(text, spans, masker)
@@ -149,7 +150,7 @@ pub fn evaluate_input(
         triggered_categories: Vec::new(),
         redactions,
         edits,
-        add_instruction: decision == Decision::Rewrite,
+        add_instruction: cuts,
         scanned_bytes,
     }
 }

@@ -15,6 +15,7 @@ mod scan;
 mod subject;
 mod validate;
 mod verdict;
+mod wording;
 
 pub use document::{Category, PolicyDocument};
 pub use entities::EntityType;

@@ -8,17 +8,12 @@ use crate::matching::normalise;
 use crate::matching::terms::Terms;
 use crate::problems::Problem;
 use crate::validate;
-use crate::verdict::Decision;
+use crate::verdict::{Decision, ReasonCode};
+use crate::wording::Wording;
 
 /// What a refused caller reads where the policy gives no `refusal_replacement.message`.
 const REFUSAL_MESSAGE: &str =
     "This request cannot be answered because it goes against the usage policy of this service.";
-
-/// What a rewritten request tells the model. It names no term: the model must not learn, or repeat, what was
-/// taken out.
-const REWRITE_INSTRUCTION: &str = "Parts of this conversation were removed or changed under the usage policy of \
-     this service. Answer helpfully within that policy: do not guess, restore or discuss what was removed, and \
-     if nothing is left to answer, say briefly what you can help with instead.";
 
 /// What may stand for a denied term in an answer: no letters or digits, so that they are no part of a word
 /// beside them.
@@ -31,6 +26,7 @@ pub struct Revision {
     number: u64,
     digest: [u8; 32],
     mask: &'static str,
+    wording: Wording,
     pub(crate) denylist: Terms,
     pub(crate) allowlist: Terms,
 }
@@ -46,14 +42,17 @@ impl Revision {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self {
+        let mut revision = Self {
             digest: document.digest(),
             mask: mask(&document.rules.denylist),
             denylist: Terms::new(document.rules.denylist.iter().map(String::as_str)),
             allowlist: Terms::new(document.rules.allowlist.iter().map(String::as_str)),
+            wording: Wording::default(),
             document,
             number,
-        })
+        };
+        revision.wording = Wording::new(&revision, &revision.document.rules.templates);
+        Ok(revision)
     }
 
     /// The policy's name.
@@ -109,9 +108,31 @@ impl Revision {
         validate::after_replacement(&self.document, Decision::Refuse)
     }
 
-    /// The system message that goes last into a rewritten request. It names no denied term.
-    pub fn rewrite_instruction(&self) -> &str {
-        REWRITE_INSTRUCTION
+    /// The system message that goes last into a request of this decision (`rewrite` or `summary`). It names no denied
+    /// term.
+    pub fn instruction(&self, decision: Decision) -> &str {
+        match decision {
+            Decision::Summary => &self.wording.summary_instruction,
+            _ => &self.wording.rewrite_instruction,
+        }
+    }
+
+    /// The system message that asks for something in place of an answer that violates the policy: a summary, or else
+    /// an answer within it. It names no denied term.
+    pub fn prompt(&self, decision: Decision) -> &str {
+        match decision {
+            Decision::Summary => &self.wording.summary_prompt,
+            _ => &self.wording.rewrite_prompt,
+        }
+    }
+
+    /// The reason code of a refusal that is the last resort where `decision` could not be carried out: `REFUSE`, or
+    /// that decision's own where the policy does not list the former.
+    pub fn last_resort_code(&self, decision: Decision) -> ReasonCode {
+        match &self.document.rules.reason_codes {
+            Some(listed) if !listed.contains(&ReasonCode::Refuse) => ReasonCode::of(decision, false),
+            _ => ReasonCode::Refuse,
+        }
     }
 
     /// Whether personal data and secrets are replaced.

@@ -4,13 +4,16 @@
 use std::collections::BTreeSet;
 
 use crate::document::{PolicyDocument, ResponsePattern, Rollout};
-use crate::matching::normalise;
-use crate::matching::terms::TERM_CHARS_MAX;
+use crate::matching::terms::{Part, TERM_CHARS_MAX, Terms};
+use crate::matching::{Before, Normal, normalise};
 use crate::problems::Problem;
 use crate::verdict::{Decision, ReasonCode};
 
 /// Characters in a policy id. It stands in response headers, metrics labels and URLs.
 const POLICY_ID_CHARS_MAX: usize = 128;
+
+/// Characters in a template: several pages, well below what any model reads.
+const TEMPLATE_CHARS_MAX: usize = 4000;
 
 /// Characters in a data classification. It becomes a tag at destinations, which cut tags at 200.
 const DATA_CLASSIFICATION_CHARS_MAX: usize = 128;
@@ -24,6 +27,7 @@ pub(crate) fn check(document: &PolicyDocument) -> Vec<Problem> {
     check_terms("rules.denylist", &rules.denylist, &mut problems);
     check_reason_codes(document, &mut problems);
     check_overrides(document, &mut problems);
+    check_templates(document, &mut problems);
     check_org_controls(document, &mut problems);
     check_rollout("rollout", &document.rollout, &mut problems);
     if let Some(path) = &document.refusal_replacement.escalation_path {
@@ -196,6 +200,36 @@ fn check_overrides(document: &PolicyDocument, problems: &mut Vec<Problem>) {
         }
         if let Some(rollout) = &rule.rollout {
             check_rollout(&format!("{path}.rollout"), rollout, problems);
+        }
+    }
+}
+
+fn check_templates(document: &PolicyDocument, problems: &mut Vec<Problem>) {
+    let templates = &document.rules.templates;
+    if templates.is_default() {
+        return;
+    }
+    let denylist = document.rules.denylist.iter().map(String::as_str);
+    let denylist = Terms::new(denylist.filter(|term| normalise(term).chars().count() <= TERM_CHARS_MAX));
+    let (mut normal, mut found) = (Normal::default(), Vec::new());
+    for (name, text) in [
+        ("rewrite_instruction", &templates.rewrite_instruction),
+        ("rewrite_prompt", &templates.rewrite_prompt),
+        ("summary_instruction", &templates.summary_instruction),
+        ("summary_prompt", &templates.summary_prompt),
+    ] {
+        let Some(text) = text else { continue };
+        let mut add = |message| problems.push(Problem::new(format!("rules.templates.{name}"), message));
+        if text.trim().is_empty() {
+            add("is empty: write a text, or leave it out for the default".to_owned());
+        }
+        if text.chars().count() > TEMPLATE_CHARS_MAX {
+            add(format!("is longer than {TEMPLATE_CHARS_MAX} characters: shorten it"));
+        }
+        found.clear();
+        denylist.find(Part { text, before: Before::START, more: false }, &mut normal, &mut found);
+        for term in denylist.spellings_of(found.iter().map(|found| found.group)) {
+            add(format!("has `{term}` of `rules.denylist`, which the model would read: say it without"));
         }
     }
 }

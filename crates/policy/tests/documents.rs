@@ -1,7 +1,7 @@
 //! Policy documents: the contract's sample, what is invalid, what is not supported, digests and the schema.
 
 use policy::document::{QuotaWindow, ResponseMode};
-use policy::{Decision, PolicyDocument, Problem, Revision};
+use policy::{Decision, PolicyDocument, Problem, ReasonCode, Revision};
 use serde_json::{Value, json};
 
 /// The sample of the outside contract, word for word.
@@ -287,13 +287,83 @@ fn a_revision_tells_what_its_policy_says() {
     assert_eq!(revision.violation_decision(), Decision::Rewrite);
     assert!(revision.redacts() && revision.has_output_rules());
     assert_eq!(revision.digest(), &PolicyDocument::parse(&sample()).unwrap().digest());
-    assert!(!revision.rewrite_instruction().contains("credential theft"));
     assert_eq!(revision.mask(), "███");
     let denied =
         Revision::compile(PolicyDocument::parse(&rules(json!({"denylist": ["a█"]}))).unwrap(), 1).unwrap();
     assert!(!denied.mask().contains('█'));
     let invalid = PolicyDocument { policy_id: String::new(), ..PolicyDocument::parse(&sample()).unwrap() };
     assert_eq!(paths(&Revision::compile(invalid, 1).unwrap_err()), ["policy_id"]);
+}
+
+#[test]
+fn templates_are_the_policys_or_the_defaults_and_name_nothing_denied() {
+    let compiled =
+        |rules: Value| Revision::compile(PolicyDocument::parse(&self::rules(rules)).unwrap(), 1).unwrap();
+    let texts = |revision: &Revision| {
+        [Decision::Rewrite, Decision::Summary]
+            .map(|decision| [revision.instruction(decision).to_owned(), revision.prompt(decision).to_owned()])
+            .concat()
+    };
+    let defaults = texts(&compiled(json!({})));
+    assert!(defaults.iter().all(|text| text.contains("usage policy")));
+    assert_eq!(defaults.iter().collect::<std::collections::HashSet<_>>().len(), 4);
+    let own = compiled(json!({"denylist": ["napalm"], "templates": {
+        "rewrite_instruction": "a", "rewrite_prompt": "b", "summary_instruction": "c", "summary_prompt": "d"}}));
+    assert_eq!(texts(&own), ["a", "b", "c", "d"]);
+    // A default that has a denied word goes without it.
+    let denied =
+        compiled(json!({"denylist": ["usage  POLICY", "answer"], "templates": {"summary_prompt": "d"}}));
+    for text in texts(&denied) {
+        let (changed, _) = policy::scan_text(
+            &denied,
+            &policy::Subject::default(),
+            &text,
+            policy::OutputMode::Mask,
+            &mut policy::Masker::new(),
+        );
+        assert_eq!(changed, None, "{text}");
+    }
+    assert_eq!(denied.prompt(Decision::Summary), "d");
+}
+
+#[test]
+fn templates_that_cannot_stand_are_named() {
+    let templates = |templates: Value| {
+        let document = rules(json!({"denylist": ["napalm", "", "x y"], "templates": templates}));
+        let found = problems(&document);
+        found
+            .into_iter()
+            .filter(|problem| problem.path.starts_with("rules.templates"))
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect::<Vec<_>>()
+    };
+    let none: &[&str] = &[];
+    assert_eq!(templates(json!({"rewrite_prompt": "be good", "summary_prompt": "é".repeat(4000)})), none);
+    assert_eq!(
+        templates(json!({"rewrite_instruction": "never say ＮＡＰＡＬＭ", "rewrite_prompt": "x\ny",
+            "summary_instruction": " ", "summary_prompt": "é".repeat(4001)})),
+        [
+            "rules.templates.rewrite_instruction: has `napalm` of `rules.denylist`, which the model would read: \
+             say it without",
+            "rules.templates.rewrite_prompt: has `x y` of `rules.denylist`, which the model would read: say it \
+             without",
+            "rules.templates.summary_instruction: is empty: write a text, or leave it out for the default",
+            "rules.templates.summary_prompt: is longer than 4000 characters: shorten it",
+        ]
+    );
+    assert_eq!(problems(&rules(json!({"templates": {"rewrite": "x"}})))[0].path, "rules.templates.rewrite");
+}
+
+#[test]
+fn the_last_resort_has_a_listed_code() {
+    let code = |codes: Value| {
+        let rules = json!({"denylist": ["a"], "response_pattern": "summary", "reason_codes": codes});
+        let revision = Revision::compile(PolicyDocument::parse(&self::rules(rules)).unwrap(), 1).unwrap();
+        revision.last_resort_code(Decision::Summary)
+    };
+    assert_eq!(code(Value::Null), ReasonCode::Refuse);
+    assert_eq!(code(json!(["ALLOW", "SUMMARY", "REFUSE"])), ReasonCode::Refuse);
+    assert_eq!(code(json!(["ALLOW", "SUMMARY"])), ReasonCode::Summary);
 }
 
 #[test]

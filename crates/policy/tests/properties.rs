@@ -278,12 +278,15 @@ proptest! {
     }
 
     #[test]
-    fn nothing_denied_is_left_after_a_rewrite(terms in terms(), text in SMALL, tail in fragments(4)) {
+    fn nothing_denied_is_left_after_a_rewrite_or_summary(terms in terms(), text in SMALL, tail in fragments(4), sums_up: bool) {
         let text = format!("{text}{tail}");
-        let revision = revision(&terms, true, "rewrite");
+        let (pattern, decision) =
+            if sums_up { ("summary", Decision::Summary) } else { ("rewrite", Decision::Rewrite) };
+        let revision = revision(&terms, true, pattern);
         let verdict = evaluate_input(&revision, &Subject::default(), &[self::text(&text)], &mut Masker::new());
         let edited = verdict.edits.first().map_or(text.clone(), |edits| apply_edits(&text, &edits.edits));
-        prop_assert_eq!(verdict.decision == Decision::Rewrite, !verdict.denylist_hits.is_empty());
+        prop_assert_eq!(verdict.decision == decision, !verdict.denylist_hits.is_empty());
+        prop_assert_eq!(verdict.add_instruction, verdict.decision == decision);
         for edits in &verdict.edits {
             for pair in edits.edits.windows(2) {
                 prop_assert!(pair[0].range.end <= pair[1].range.start);
@@ -292,7 +295,7 @@ proptest! {
                 prop_assert!(text.get(edit.range.clone()).is_some_and(|cut| !cut.is_empty()));
             }
         }
-        if verdict.decision == Decision::Rewrite {
+        if verdict.decision == decision {
             let again = evaluate_input(&revision, &Subject::default(), &[self::text(&edited)], &mut Masker::new());
             prop_assert!(again.denylist_hits.is_empty(), "{:?} left in {:?}", again.denylist_hits, edited);
             prop_assert!(again.redactions.is_empty(), "{:?} left in {:?}", again.redactions, edited);
