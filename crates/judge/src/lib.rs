@@ -2,6 +2,8 @@
 //! the data plane, `simulate` and `policy test`. Pure: what a verdict does to a call is the gateway's business, what is
 //! looked for in a text is `policy`'s, and where text stands is `llm-api`'s.
 
+pub mod explain;
+pub mod simulate;
 pub mod stream;
 #[cfg(test)]
 mod stream_tests;

@@ -4,6 +4,7 @@
 
 pub mod document;
 pub mod entities;
+pub mod finds;
 pub mod input;
 pub mod masker;
 mod matching;
