@@ -12,6 +12,7 @@ pub mod output;
 pub mod problems;
 mod revision;
 mod rewrite;
+pub mod rollout;
 mod scan;
 mod subject;
 mod validate;
