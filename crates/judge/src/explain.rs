@@ -213,7 +213,11 @@ fn add(revision: &Revision, place: &Place<'_>, find: &Find, is_allowed: bool, fi
     let rules = &revision.document().rules;
     match &find.what {
         Found::Entity(entity) => {
-            let mut finding = Finding::of_rule("rules.redact".to_owned(), place.stage, Decision::Allow);
+            let (path, decision) = match revision.entity_decision(*entity) {
+                Some(decision) => ("rules.redaction", decision),
+                None => ("rules.redact", Decision::Allow),
+            };
+            let mut finding = Finding::of_rule(path.to_owned(), place.stage, decision);
             finding.entity = Some(*entity);
             push(finding);
         }

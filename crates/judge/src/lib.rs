@@ -17,9 +17,12 @@ use llm_api::json::{Splice, Tape};
 use llm_api::walk::Walk;
 use policy::{InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Text};
 
-/// Whether an answer holds what the policy forbids. Redactions are not that: they are made and the answer goes on.
+/// Whether an answer holds what the policy forbids. Redactions are not that, unless the policy says more of their type:
+/// they are made and the answer goes on.
 pub fn violates(findings: &OutputFindings) -> bool {
-    !findings.denylist_hits.is_empty() || !findings.triggered_categories.is_empty()
+    !findings.denylist_hits.is_empty()
+        || !findings.triggered_categories.is_empty()
+        || findings.entity_decision.is_some()
 }
 
 /// How much was found: it grows with every finding.

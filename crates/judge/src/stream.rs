@@ -356,14 +356,14 @@ impl StreamJudge {
         Ok(())
     }
 
-    /// Judges every text in a JSON value. Gives the changed JSON, or `None` where nothing changed; and whether it
-    /// violates the policy.
+    /// Judges every text in a JSON value. Gives the changed JSON, or `None` where nothing changed; and whether the
+    /// stream ends there.
     fn judge_json(&mut self, json: &str) -> Result<(Option<String>, bool), AnswerError> {
         let tape = Tape::parse(json).map_err(|error| AnswerError::Shape(error.to_string()))?;
         let mut walk = Walk::default();
         walk.any(0, tape.root(json), "choices").map_err(|error| AnswerError::Shape(error.to_string()))?;
         let mut edit = walk.edit();
-        let mut violates = false;
+        let mut stops = false;
         let mut changed = false;
         for (index, unit) in walk.units().iter().enumerate() {
             let (text, findings) = policy::scan_text(
@@ -373,7 +373,8 @@ impl StreamJudge {
                 OutputMode::Mask,
                 &mut self.masker,
             );
-            violates |= crate::violates(&findings);
+            stops |= findings.entity_decision.is_some()
+                || self.mode == OutputMode::Stop && crate::violates(&findings);
             self.whole.merge(&self.revision, &findings);
             self.whole_bytes.0 += unit.text.len() as u64;
             self.whole_bytes.1 += text.as_ref().map_or(unit.text.len(), String::len) as u64;
@@ -383,7 +384,7 @@ impl StreamJudge {
             }
         }
         let text = edit.finish().apply(json.as_bytes());
-        Ok((changed.then(|| String::from_utf8(text).unwrap_or_default()), violates))
+        Ok((changed.then(|| String::from_utf8(text).unwrap_or_default()), stops))
     }
 
     fn flush_all(&mut self, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
@@ -424,8 +425,8 @@ impl StreamJudge {
         let Some(parts) = self.withheld.remove(&choice) else { return Ok(Next::Continue) };
         for (field, part) in parts {
             let json = part.to_string();
-            let (changed, violates) = self.judge_json(&json)?;
-            if violates && self.mode == OutputMode::Stop {
+            let (changed, stops) = self.judge_json(&json)?;
+            if stops {
                 return Ok(Next::Stop { choice });
             }
             let delta = format!(

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::entities::EntityType;
 use crate::problems::{self, Problem};
+use crate::redaction::Redaction;
 use crate::validate;
 use crate::verdict::{Decision, ReasonCode};
 
@@ -52,6 +53,9 @@ pub struct Rules {
     pub flagged_categories: Vec<Category>,
     /// Replace personal data and secrets with placeholders.
     pub redact: bool,
+    /// Which of them, and what is done about them; inert while `redact` is false.
+    #[serde(skip_serializing_if = "Redaction::is_default")]
+    pub redaction: Redaction,
     /// What a denylist hit or a flagged category does.
     pub response_pattern: ResponsePattern,
     /// Turn every refusal into `refusal_replacement.mode`.

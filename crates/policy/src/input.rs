@@ -128,6 +128,8 @@ pub fn evaluate_input(
         (true, true) => revision.miss_decision(),
         (true, false) => Decision::Allow,
     };
+    let of_entities = redactions.keys().filter_map(|entity| revision.entity_decision(*entity)).max();
+    let decision = of_entities.map_or(decision, |of_entities| of_entities.max(decision));
     let cuts = matches!(decision, Decision::Rewrite | Decision::Summary);
     let edits = finds
         .iter()
@@ -136,7 +138,7 @@ pub fn evaluate_input(
             let edits = if cuts {
                 rewrite::cut(revision, text, spans, masker)
             } else {
-                rewrite::redact(text, spans, masker)
+                rewrite::redact(revision, text, spans, masker)
             };
             (!edits.is_empty()).then_some(TextEdits { text: *index, edits })
         })

@@ -9,7 +9,9 @@ pub mod input;
 pub mod masker;
 mod matching;
 pub mod output;
+mod partial;
 pub mod problems;
+mod redaction;
 mod revision;
 mod rewrite;
 pub mod rollout;
@@ -25,6 +27,7 @@ pub use input::{Edit, InputVerdict, Role, Text, TextEdits, apply_edits, evaluate
 pub use masker::Masker;
 pub use output::{Flow, OutputFindings, OutputMode, OutputScan, scan_text};
 pub use problems::{Problem, read_all};
+pub use redaction::{Redaction, RedactionAction};
 pub use revision::Revision;
 pub use subject::Subject;
 pub use verdict::{Decision, ReasonCode, Redactions, Stage, Verdict, conclude};

@@ -1,10 +1,18 @@
-//! The placeholders of one request: `[EMAIL_1]` and so on, one number per distinct value of a type, the same
-//! in the request and its answer. Values live here in memory and nowhere else. Finding them is `entities`' job.
+//! What is written in place of the values of one request: `[EMAIL_1]` and so on, one number per distinct value of a
+//! type, the same in the request and its answer; or a hash, or a part. Values that are to be put back live here, in
+//! memory, and nowhere else. Finding them is `entities`' job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
 use crate::entities::EntityType;
+use crate::partial;
+use crate::redaction::RedactionAction;
+use crate::revision::Revision;
 
 /// Bytes of a value that tell it from others; longer values (private keys, long tokens) are told apart by
 /// their beginnings, so that a stream need not hold them.
@@ -13,12 +21,25 @@ const VALUE_BYTES_MAX: usize = 512;
 /// Digits of a placeholder's number that are read when looking for placeholders already in use.
 const NUMBER_DIGITS_MAX: usize = 9;
 
+/// Bytes of a keyed hash that are written, as twice as many digits.
+const HASH_BYTES: usize = 6;
+
 /// Numbers the values replaced in one request. `Debug` shows counts, never values.
 #[derive(Clone, Default)]
 pub struct Masker {
-    numbers: BTreeMap<(EntityType, Box<str>), u32>,
+    /// By a digest of the value, so that no value is kept for this.
+    numbers: BTreeMap<(EntityType, [u8; 32]), u32>,
     next: BTreeMap<EntityType, u32>,
     taken: BTreeSet<(EntityType, u32)>,
+    /// The values of the request, as first spelled there, where its policy puts them back into the answer.
+    originals: BTreeMap<(EntityType, u32), Zeroizing<String>>,
+}
+
+/// Where a value was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Request,
+    Answer,
 }
 
 impl Masker {
@@ -30,30 +51,57 @@ impl Masker {
     /// Notes the placeholders that a text already holds, so that their numbers are not given to other values.
     pub fn note_existing(&mut self, text: &str) {
         for (at, _) in text.match_indices('[') {
-            let rest = text.get(at + 1..).unwrap_or_default();
-            let Some((name, rest)) = rest.split_once('_') else { break };
-            let Some(entity) = EntityType::from_placeholder(name) else { continue };
-            let digits = rest.bytes().take(NUMBER_DIGITS_MAX).take_while(u8::is_ascii_digit).count();
-            if rest.as_bytes().get(digits) == Some(&b']')
-                && let Some(Ok(number)) = rest.get(..digits).map(str::parse)
-            {
+            if let Some((entity, number)) = placeholder(text.get(at..).unwrap_or_default()) {
                 self.taken.insert((entity, number));
             }
         }
     }
 
-    /// Appends the placeholder of a value as found in a text.
-    pub(crate) fn write_placeholder(&mut self, entity: EntityType, value: &str, out: &mut String) {
-        let number = self.number(entity, value);
-        out.push('[');
-        out.push_str(entity.placeholder());
-        out.push('_');
-        out.push_str(&number.to_string());
-        out.push(']');
+    /// The value of the request that a placeholder stands for, as first spelled there. `None` for any other text, for
+    /// values that were first seen in the answer, and under a policy without `restore`.
+    pub fn restore_lookup(&self, placeholder: &str) -> Option<&str> {
+        let name_end = placeholder.len().checked_sub(1)?;
+        let key = self::placeholder(placeholder)?;
+        let is_whole = placeholder.find(']') == Some(name_end);
+        let value = self.originals.get(&key).filter(|_| is_whole)?;
+        Some(value.as_str())
+    }
+
+    /// Appends what stands for a value found in a text.
+    pub(crate) fn write(
+        &mut self,
+        revision: &Revision,
+        from: From,
+        entity: EntityType,
+        value: &str,
+        out: &mut String,
+    ) {
+        match revision.redaction_action(entity) {
+            RedactionAction::Hash => {
+                out.push('[');
+                out.push_str(entity.placeholder());
+                out.push('_');
+                write_hash(revision.hash_key(), entity, value, out);
+                out.push(']');
+            }
+            RedactionAction::Partial => partial::write(entity, value, out),
+            RedactionAction::Mask | RedactionAction::Refuse | RedactionAction::Escalate => {
+                let number = self.number(entity, value);
+                if from == From::Request && revision.restores() {
+                    let original = || Zeroizing::new(value.to_owned());
+                    self.originals.entry((entity, number)).or_insert_with(original);
+                }
+                out.push('[');
+                out.push_str(entity.placeholder());
+                out.push('_');
+                out.push_str(&number.to_string());
+                out.push(']');
+            }
+        }
     }
 
     fn number(&mut self, entity: EntityType, value: &str) -> u32 {
-        let key = (entity, identity(entity, value));
+        let key = (entity, Sha256::digest(identity(entity, value).as_bytes()).into());
         if let Some(number) = self.numbers.get(&key) {
             return *number;
         }
@@ -74,36 +122,61 @@ impl fmt::Debug for Masker {
     }
 }
 
+/// The placeholder at the beginning of a text: `[EMAIL_1]`.
+fn placeholder(text: &str) -> Option<(EntityType, u32)> {
+    let rest = text.strip_prefix('[')?;
+    let name_len = rest.bytes().take_while(u8::is_ascii_uppercase).count();
+    let entity = EntityType::from_placeholder(rest.get(..name_len)?)?;
+    let rest = rest.get(name_len..)?.strip_prefix('_')?;
+    let digits = rest.bytes().take(NUMBER_DIGITS_MAX).take_while(u8::is_ascii_digit).count();
+    let number = rest.get(..digits)?.parse().ok()?;
+    (rest.as_bytes().get(digits) == Some(&b']')).then_some((entity, number))
+}
+
+/// The first digits of HMAC-SHA256 over the type and the value.
+fn write_hash(key: &[u8; 32], entity: EntityType, value: &str, out: &mut String) {
+    use std::fmt::Write as _;
+    // A key of any length is fine for HMAC.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return };
+    mac.update(entity.as_str().as_bytes());
+    mac.update(&[0]);
+    mac.update(identity(entity, value).as_bytes());
+    for byte in mac.finalize().into_bytes().iter().take(HASH_BYTES) {
+        let _ = write!(out, "{byte:02x}");
+    }
+}
+
 /// What makes two spellings one value: a card number with and without blanks is the same card.
-fn identity(entity: EntityType, value: &str) -> Box<str> {
-    let mut end = value.len().min(VALUE_BYTES_MAX);
-    while !value.is_char_boundary(end) {
-        end -= 1;
-    }
-    let value = value.get(..end).unwrap_or_default();
-    match entity {
-        EntityType::EmailAddress | EntityType::IpAddress => value.to_lowercase().into(),
-        EntityType::CreditCard | EntityType::UsSsn | EntityType::PhoneNumber => {
-            value.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect::<String>().into()
-        }
-        EntityType::IbanCode => value
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .map(|c| c.to_ascii_uppercase())
-            .collect::<String>()
-            .into(),
-        EntityType::Secret => value.into(),
-    }
+fn identity(entity: EntityType, value: &str) -> Zeroizing<String> {
+    let value = value.get(..value.floor_char_boundary(VALUE_BYTES_MAX)).unwrap_or_default();
+    Zeroizing::new(match entity {
+        EntityType::Secret => value.to_owned(),
+        EntityType::EmailAddress | EntityType::IpAddress => value.to_lowercase(),
+        EntityType::PhoneNumber => value.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect(),
+        _ => value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::PolicyDocument;
+
+    fn revision(redaction: &Value) -> Revision {
+        let document = json!({"policy_id": "p", "rules": {"redact": true, "redaction": redaction}});
+        Revision::compile(PolicyDocument::parse(&document).unwrap(), 1).unwrap()
+    }
+
+    fn written(masker: &mut Masker, revision: &Revision, entity: EntityType, value: &str) -> String {
+        let mut out = String::new();
+        masker.write(revision, From::Request, entity, value, &mut out);
+        out
+    }
 
     fn placeholder(masker: &mut Masker, entity: EntityType, value: &str) -> String {
-        let mut out = String::new();
-        masker.write_placeholder(entity, value, &mut out);
-        out
+        written(masker, &revision(&json!({})), entity, value)
     }
 
     #[test]
@@ -130,5 +203,43 @@ mod tests {
         let mut masker = Masker::new();
         placeholder(&mut masker, EntityType::Secret, "hunter2");
         assert!(!format!("{masker:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_placeholder_of_the_request_leads_back_to_its_value_as_first_spelled() {
+        let restoring = revision(&json!({"restore": true}));
+        let mut masker = Masker::new();
+        assert_eq!(written(&mut masker, &restoring, EntityType::EmailAddress, "Bob@X.org"), "[EMAIL_1]");
+        assert_eq!(written(&mut masker, &restoring, EntityType::EmailAddress, "bob@x.org"), "[EMAIL_1]");
+        assert_eq!(masker.restore_lookup("[EMAIL_1]"), Some("Bob@X.org"));
+        for other in
+            ["[EMAIL_2]", "[IP_1]", "EMAIL_1", "[EMAIL_1", "[EMAIL_1] ", "[email_1]", "[EMAIL_01", ""]
+        {
+            assert_eq!(masker.restore_lookup(other), None, "{other}");
+        }
+        // A value of the model's own is numbered on, and never put back.
+        let mut out = String::new();
+        masker.write(&restoring, From::Answer, EntityType::EmailAddress, "eve@x.org", &mut out);
+        assert_eq!((out.as_str(), masker.restore_lookup("[EMAIL_2]")), ("[EMAIL_2]", None));
+        let mut masker = Masker::new();
+        written(&mut masker, &revision(&json!({})), EntityType::EmailAddress, "bob@x.org");
+        assert_eq!(masker.restore_lookup("[EMAIL_1]"), None);
+    }
+
+    #[test]
+    fn a_hash_tells_values_apart_and_depends_on_the_salt() {
+        let hash = |salt: &str, entity, value: &str| {
+            let revision = revision(&json!({"action": "hash", "hash_salt": salt}));
+            written(&mut Masker::new(), &revision, entity, value)
+        };
+        let bob = hash("one", EntityType::EmailAddress, "bob@x.org");
+        assert!(
+            bob.starts_with("[EMAIL_") && bob.ends_with(']') && bob.len() == "[EMAIL_]".len() + 12,
+            "{bob}"
+        );
+        assert_eq!(hash("one", EntityType::EmailAddress, "BOB@x.org"), bob);
+        assert_ne!(hash("one", EntityType::EmailAddress, "eve@x.org"), bob);
+        assert_ne!(hash("two", EntityType::EmailAddress, "bob@x.org"), bob);
+        assert_ne!(hash("one", EntityType::Secret, "bob@x.org")[8..], bob[7..]);
     }
 }

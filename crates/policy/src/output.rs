@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use crate::document::Category;
 use crate::entities::CONTEXT_BYTES;
-use crate::masker::Masker;
+use crate::masker::{From, Masker};
 use crate::revision::Revision;
 use crate::scan::{Scan, What};
 use crate::subject::Subject;
-use crate::verdict::Redactions;
+use crate::verdict::{Decision, Redactions};
 
 /// Decided bytes kept beyond the context before they are moved out of the way.
 const DECIDED_BYTES_MAX: usize = 1024;
 
-/// What happens at the first denied term.
+/// What happens at the first denied term. A stream stops in either mode at an entity that the policy does not only
+/// replace; a whole text is then masked to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputMode {
     /// It is covered by a mask, and the text goes on.
@@ -41,6 +42,8 @@ pub struct OutputFindings {
     pub denylist_hits: Vec<Arc<str>>,
     /// Entities taken out, by type.
     pub redactions: Redactions,
+    /// The most severe of what the entities come to, where that is more than replacing them.
+    pub entity_decision: Option<Decision>,
     /// Listed categories that fired.
     pub triggered_categories: Vec<Category>,
     /// Whether what is released differs from what was pushed.
@@ -54,6 +57,7 @@ impl OutputFindings {
         for (entity, count) in &other.redactions {
             *self.redactions.entry(*entity).or_default() += count;
         }
+        self.entity_decision = self.entity_decision.max(other.entity_decision);
         self.triggered_categories.extend(&other.triggered_categories);
         self.triggered_categories.sort_unstable();
         self.triggered_categories.dedup();
@@ -84,7 +88,7 @@ impl OutputScan {
         Self {
             revision,
             scan: Scan::default(),
-            release: Release::new(mode),
+            release: Release::new(mode, true),
             buffer: String::new(),
             undecided: 0,
             scanned: 0,
@@ -188,7 +192,7 @@ pub fn scan_text(
     if scan.spans.is_empty() {
         return (None, OutputFindings::default());
     }
-    let mut release = Release::new(mode);
+    let mut release = Release::new(mode, mode == OutputMode::Stop);
     let mut out = String::with_capacity(text.len());
     release.pass(revision, &scan, text, 0, decided, masker, &mut out);
     (Some(out), release.findings)
@@ -198,6 +202,8 @@ pub fn scan_text(
 #[derive(Debug)]
 struct Release {
     mode: OutputMode,
+    /// Whether an entity that comes to a decision of its own ends it.
+    stops_at_entities: bool,
     findings: OutputFindings,
     /// Groups of the terms found, sorted; `findings` has their spellings.
     groups: Vec<u32>,
@@ -207,8 +213,15 @@ struct Release {
 }
 
 impl Release {
-    fn new(mode: OutputMode) -> Self {
-        Self { mode, findings: OutputFindings::default(), groups: Vec::new(), covered: 0, stopped: false }
+    fn new(mode: OutputMode, stops_at_entities: bool) -> Self {
+        Self {
+            mode,
+            stops_at_entities,
+            findings: OutputFindings::default(),
+            groups: Vec::new(),
+            covered: 0,
+            stopped: false,
+        }
     }
 
     /// Releases `text[from..to]` as the finds of `scan` allow.
@@ -225,21 +238,23 @@ impl Release {
     ) {
         let mut at = from.max(self.covered).max(scan.tail_end);
         for span in &scan.spans {
-            if let What::Entity(entity) = span.what {
-                *self.findings.redactions.entry(entity).or_default() += 1;
-            }
-            let stops = self.mode == OutputMode::Stop && matches!(span.what, What::Term(_));
+            let stops = match span.what {
+                What::Term(_) => self.mode == OutputMode::Stop,
+                What::Entity(entity) => {
+                    *self.findings.redactions.entry(entity).or_default() += 1;
+                    let decision = revision.entity_decision(entity);
+                    self.findings.entity_decision = self.findings.entity_decision.max(decision);
+                    self.stops_at_entities && decision.is_some()
+                }
+            };
             if span.start >= at {
                 out.push_str(text.get(at..span.start).unwrap_or_default());
                 match span.what {
-                    What::Term(_) if stops => {}
+                    _ if stops => {}
                     What::Term(_) => out.push_str(revision.mask()),
                     What::Entity(entity) => {
-                        masker.write_placeholder(
-                            entity,
-                            text.get(span.start..span.end).unwrap_or_default(),
-                            out,
-                        );
+                        let value = text.get(span.start..span.end).unwrap_or_default();
+                        masker.write(revision, From::Answer, entity, value, out);
                     }
                 }
             }

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use crate::document::{PolicyDocument, ResponseMode};
+use crate::entities::{EntitySet, EntityType};
 use crate::matching::normalise;
 use crate::matching::terms::Terms;
 use crate::problems::Problem;
+use crate::redaction::RedactionAction;
 use crate::validate;
 use crate::verdict::{Decision, ReasonCode};
 use crate::wording::Wording;
@@ -26,6 +28,9 @@ pub struct Revision {
     number: u64,
     digest: [u8; 32],
     mask: &'static str,
+    entities: EntitySet,
+    actions: Vec<RedactionAction>,
+    hash_key: [u8; 32],
     wording: Wording,
     pub(crate) denylist: Terms,
     pub(crate) allowlist: Terms,
@@ -42,7 +47,11 @@ impl Revision {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let redaction = &document.rules.redaction;
         let mut revision = Self {
+            entities: redaction.set(),
+            actions: EntityType::ALL.iter().map(|entity| redaction.action_of(*entity)).collect(),
+            hash_key: redaction.hash_key(&document.policy_id),
             digest: document.digest(),
             mask: mask(&document.rules.denylist),
             denylist: Terms::new(document.rules.denylist.iter().map(String::as_str)),
@@ -138,6 +147,31 @@ impl Revision {
     /// Whether personal data and secrets are replaced.
     pub fn redacts(&self) -> bool {
         self.document.rules.redact
+    }
+
+    /// The types of personal data and secrets that are looked for.
+    pub(crate) fn entities(&self) -> EntitySet {
+        self.entities
+    }
+
+    /// What is done about a type of personal data or secret.
+    pub fn redaction_action(&self, entity: EntityType) -> RedactionAction {
+        self.actions.get(entity as usize).copied().unwrap_or_default()
+    }
+
+    /// What finding a type of personal data or secret comes to; `None` where it is replaced and no more.
+    pub fn entity_decision(&self, entity: EntityType) -> Option<Decision> {
+        validate::entity_decision(&self.document, self.redaction_action(entity))
+    }
+
+    /// Whether the values of a request are put back into its answer, for placeholders that
+    /// [`crate::Masker::restore_lookup`] knows.
+    pub fn restores(&self) -> bool {
+        self.redacts() && self.document.rules.redaction.restore
+    }
+
+    pub(crate) fn hash_key(&self) -> &[u8; 32] {
+        &self.hash_key
     }
 
     /// Whether anything is looked for in answers; if not, they can pass unread.

@@ -2,7 +2,7 @@
 //! cut out until nothing denied is left, not even what the cuts themselves bring together.
 
 use crate::input::{Edit, apply_edits};
-use crate::masker::Masker;
+use crate::masker::{From, Masker};
 use crate::revision::Revision;
 use crate::scan::{Scan, Span, What};
 
@@ -11,16 +11,16 @@ use crate::scan::{Scan, Span, What};
 const ROUNDS_MAX: usize = 16;
 
 /// The edits that put placeholders in place of entities and leave the rest.
-pub(crate) fn redact(text: &str, spans: &[Span], masker: &mut Masker) -> Vec<Edit> {
+pub(crate) fn redact(revision: &Revision, text: &str, spans: &[Span], masker: &mut Masker) -> Vec<Edit> {
     let entities: Vec<Span> =
         spans.iter().filter(|span| matches!(span.what, What::Entity(_))).copied().collect();
-    merge(text, &entities, masker)
+    merge(revision, text, &entities, masker)
 }
 
 /// The edits that cut out denied spans and put placeholders in place of entities, such that a new search finds
 /// neither.
 pub(crate) fn cut(revision: &Revision, text: &str, spans: &[Span], masker: &mut Masker) -> Vec<Edit> {
-    let mut edits = merge(text, spans, masker);
+    let mut edits = merge(revision, text, spans, masker);
     let mut scan = Scan::default();
     for _ in 0..ROUNDS_MAX {
         let left = apply_edits(text, &edits);
@@ -29,14 +29,14 @@ pub(crate) fn cut(revision: &Revision, text: &str, spans: &[Span], masker: &mut 
         if scan.spans.is_empty() {
             return edits;
         }
-        let found = merge(&left, &scan.spans, masker);
+        let found = merge(revision, &left, &scan.spans, masker);
         edits = compose(text.len(), &edits, found);
     }
     vec![Edit { range: 0..text.len(), with: String::new() }]
 }
 
 /// One edit for each cluster of overlapping spans: a placeholder where an entity covers all of it, else a cut.
-fn merge(text: &str, spans: &[Span], masker: &mut Masker) -> Vec<Edit> {
+fn merge(revision: &Revision, text: &str, spans: &[Span], masker: &mut Masker) -> Vec<Edit> {
     let mut edits: Vec<Edit> = Vec::new();
     for span in spans {
         if let Some(last) = edits.last_mut()
@@ -50,7 +50,8 @@ fn merge(text: &str, spans: &[Span], masker: &mut Masker) -> Vec<Edit> {
         }
         let mut with = String::new();
         if let What::Entity(entity) = span.what {
-            masker.write_placeholder(entity, text.get(span.start..span.end).unwrap_or_default(), &mut with);
+            let value = text.get(span.start..span.end).unwrap_or_default();
+            masker.write(revision, From::Request, entity, value, &mut with);
         }
         edits.push(Edit { range: span.start..span.end, with });
     }

@@ -96,7 +96,7 @@ impl Scan {
             }
             self.tail = None;
         }
-        entities::find(text, from.max(self.floor), self.floor, more, &mut self.entities)
+        entities::find(text, revision.entities(), from.max(self.floor), self.floor, more, &mut self.entities)
     }
 
     /// Keeps what begins before `decided`; the rest is found again, with what follows.

@@ -7,6 +7,7 @@ use crate::document::{PolicyDocument, ResponsePattern, Rollout};
 use crate::matching::terms::{Part, TERM_CHARS_MAX, Terms};
 use crate::matching::{Before, Normal, normalise};
 use crate::problems::Problem;
+use crate::redaction::RedactionAction;
 use crate::verdict::{Decision, ReasonCode};
 
 /// Characters in a policy id. It stands in response headers, metrics labels and URLs.
@@ -25,6 +26,7 @@ pub(crate) fn check(document: &PolicyDocument) -> Vec<Problem> {
     let rules = &document.rules;
     check_terms("rules.allowlist", &rules.allowlist, &mut problems);
     check_terms("rules.denylist", &rules.denylist, &mut problems);
+    rules.redaction.check(&mut problems);
     check_reason_codes(document, &mut problems);
     check_overrides(document, &mut problems);
     check_templates(document, &mut problems);
@@ -54,6 +56,18 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
     }
     if !rules.overrides.is_empty() {
         add("rules.overrides", "overrides are not supported by this version: leave the list empty");
+    }
+    if rules.redact {
+        if rules.redaction.restore {
+            let message = "restoring values is not supported by this version: set it to false";
+            add("rules.redaction.restore", message);
+        }
+        if entity_decisions(document).any(|decision| decision == Decision::Escalate) {
+            add(
+                "rules.redaction",
+                "the action `escalate` is not supported by this version: use `refuse` or `mask`",
+            );
+        }
     }
     let fires = fires_pattern(document);
     let replaces = replaces_refusal(document);
@@ -98,7 +112,26 @@ pub(crate) fn reachable(document: &PolicyDocument) -> BTreeSet<Decision> {
     if !document.rules.allowlist.is_empty() {
         decisions.insert(after_replacement(document, Decision::Refuse));
     }
+    decisions.extend(entity_decisions(document));
     decisions
+}
+
+/// What an action comes to beside replacing the value.
+pub(crate) fn entity_decision(document: &PolicyDocument, action: RedactionAction) -> Option<Decision> {
+    match action {
+        RedactionAction::Refuse => Some(after_replacement(document, Decision::Refuse)),
+        RedactionAction::Escalate => Some(Decision::Escalate),
+        RedactionAction::Mask | RedactionAction::Hash | RedactionAction::Partial => None,
+    }
+}
+
+/// What the entities that are looked for can come to.
+fn entity_decisions(document: &PolicyDocument) -> impl Iterator<Item = Decision> {
+    let redaction = document.rules.redact.then_some(&document.rules.redaction);
+    redaction
+        .into_iter()
+        .flat_map(|redaction| redaction.actions_in_use())
+        .filter_map(|action| entity_decision(document, action))
 }
 
 /// What a denylist hit or a flagged category comes to.
@@ -121,8 +154,9 @@ fn fires_pattern(document: &PolicyDocument) -> bool {
 
 fn replaces_refusal(document: &PolicyDocument) -> bool {
     let rules = &document.rules;
-    let refuses = fires_pattern(document) && rules.response_pattern == ResponsePattern::Refuse;
-    rules.rewrite_instead_of_refuse && (refuses || !rules.allowlist.is_empty())
+    let pattern = fires_pattern(document) && rules.response_pattern == ResponsePattern::Refuse;
+    let entity = rules.redact && rules.redaction.actions_in_use().any(|a| a == RedactionAction::Refuse);
+    rules.rewrite_instead_of_refuse && (pattern || entity || !rules.allowlist.is_empty())
 }
 
 fn check_policy_id(id: &str, problems: &mut Vec<Problem>) {

@@ -139,6 +139,7 @@ pub fn conclude(
 ) -> Verdict {
     let violated = !output.denylist_hits.is_empty() || !output.triggered_categories.is_empty();
     let output_decision = if violated { revision.violation_decision() } else { Decision::Allow };
+    let output_decision = output.entity_decision.map_or(output_decision, |found| found.max(output_decision));
     let decision = input.decision.max(output_decision);
     let mut redactions = input.redactions.clone();
     for (entity, count) in &output.redactions {

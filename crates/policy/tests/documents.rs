@@ -1,5 +1,7 @@
 //! Policy documents: the contract's sample, what is invalid, what is not supported, digests and the schema.
 
+#![allow(clippy::unwrap_used, reason = "this whole binary is a test")]
+
 use policy::document::{QuotaWindow, ResponseMode};
 use policy::{Decision, PolicyDocument, Problem, ReasonCode, Revision};
 use serde_json::{Value, json};
@@ -370,4 +372,42 @@ fn the_last_resort_has_a_listed_code() {
 fn revisions_are_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Revision>();
+}
+
+#[test]
+fn a_redaction_block_is_checked() {
+    let with = |redaction: Value| rules(json!({"redact": true, "redaction": redaction}));
+    for (redaction, expected) in [
+        (json!({"entities": []}), &["rules.redaction.entities"][..]),
+        (json!({"entities": ["EMAIL_ADDRESS", "PERSON"]}), &["rules.redaction.entities[1]"]),
+        (json!({"entities": ["US_SSN", "US_SSN"]}), &["rules.redaction.entities[1]"]),
+        (json!({"action": "delete"}), &["rules.redaction.action"]),
+        (json!({"actions": {"SECRET": "delete"}}), &["rules.redaction.actions"]),
+        (json!({"entities": ["US_SSN"], "actions": {"SECRET": "mask"}}), &["rules.redaction.actions.SECRET"]),
+        (json!({"restore": true, "action": "hash"}), &["rules.redaction.action"]),
+        (json!({"restore": true, "actions": {"SECRET": "partial"}}), &["rules.redaction.actions.SECRET"]),
+        (json!({"restore": true, "actions": {"SECRET": "refuse"}}), &[]),
+        (json!({"action": "hash", "hash_salt": " "}), &["rules.redaction.hash_salt"]),
+        (json!({"action": "hash", "hash_key": "x"}), &["rules.redaction.hash_key"]),
+    ] {
+        assert_eq!(paths(&problems(&with(redaction.clone()))), expected, "{redaction}");
+    }
+    let inert = rules(json!({"redaction": {"action": "escalate", "restore": true}}));
+    assert_eq!(paths(&problems(&inert)), ["rules.redaction.action"]);
+    let inert = rules(json!({"redaction": {"action": "escalate"}}));
+    assert_eq!(unsupported(&inert), [] as [&str; 0]);
+    assert_eq!(unsupported(&with(json!({"restore": true}))), ["rules.redaction.restore"]);
+    assert_eq!(unsupported(&with(json!({"actions": {"SECRET": "escalate"}}))), ["rules.redaction"]);
+}
+
+#[test]
+fn a_refused_entity_type_makes_its_decision_reachable() {
+    let with = |codes: Value, action: &str| {
+        let redaction = json!({"actions": {"SECRET": action}});
+        rules(json!({"redact": true, "redaction": redaction, "reason_codes": codes}))
+    };
+    assert_eq!(problems(&with(json!(["ALLOW", "REDACT"]), "hash")), []);
+    assert_eq!(paths(&problems(&with(json!(["ALLOW", "REDACT"]), "refuse"))), ["rules.reason_codes"]);
+    assert_eq!(problems(&with(json!(["ALLOW", "REDACT", "REFUSE"]), "refuse")), []);
+    assert_eq!(paths(&problems(&with(json!(["ALLOW", "REDACT"]), "escalate"))), ["rules.reason_codes"]);
 }

@@ -9,79 +9,18 @@ mod ipv6;
 mod numbers;
 mod phone;
 mod secrets;
+mod types;
 mod view;
 
 use std::sync::LazyLock;
 
+pub(crate) use types::EntitySet;
+pub use types::EntityType;
 pub(crate) use view::Tail;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use view::{Attempt, View, is_word};
 
 use crate::matching::ByteTable;
-
-/// A type of personal data or secret that redaction knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum EntityType {
-    /// An e-mail address.
-    EmailAddress,
-    /// A telephone number.
-    PhoneNumber,
-    /// A payment card number with a valid check digit.
-    CreditCard,
-    /// A United States social security number.
-    UsSsn,
-    /// An international bank account number with a valid checksum.
-    IbanCode,
-    /// An IPv4 or IPv6 address.
-    IpAddress,
-    /// A credential in a well-known format: an API key, a token, a private key, a password in a URL.
-    Secret,
-}
-
-impl EntityType {
-    const ALL: [Self; 7] = [
-        Self::EmailAddress,
-        Self::PhoneNumber,
-        Self::CreditCard,
-        Self::UsSsn,
-        Self::IbanCode,
-        Self::IpAddress,
-        Self::Secret,
-    ];
-
-    /// The name in events, as in `"redactions": {"EMAIL_ADDRESS": 1}`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::EmailAddress => "EMAIL_ADDRESS",
-            Self::PhoneNumber => "PHONE_NUMBER",
-            Self::CreditCard => "CREDIT_CARD",
-            Self::UsSsn => "US_SSN",
-            Self::IbanCode => "IBAN_CODE",
-            Self::IpAddress => "IP_ADDRESS",
-            Self::Secret => "SECRET",
-        }
-    }
-
-    /// The name in placeholders, as in `[EMAIL_1]`.
-    pub fn placeholder(self) -> &'static str {
-        match self {
-            Self::EmailAddress => "EMAIL",
-            Self::PhoneNumber => "PHONE",
-            Self::CreditCard => "CARD",
-            Self::UsSsn => "SSN",
-            Self::IbanCode => "IBAN",
-            Self::IpAddress => "IP",
-            Self::Secret => "SECRET",
-        }
-    }
-
-    pub(crate) fn from_placeholder(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|entity| entity.placeholder() == name)
-    }
-}
 
 /// Bytes before the undecided part of a stream that scanners may look back on: the longest such look is at the
 /// part of an e-mail address before its `@`, or at the line that ends a private key.
@@ -101,9 +40,16 @@ pub(crate) struct Entity {
 /// Appends the entities of `text[from..]` that begin before the returned place, in order and not overlapping.
 /// From that place on nothing is decided yet. Looking back ends at `floor`. Without `more` to come the
 /// returned place is the end of the text.
-pub(crate) fn find(text: &str, from: usize, floor: usize, more: bool, found: &mut Vec<Entity>) -> usize {
+pub(crate) fn find(
+    text: &str,
+    wanted: EntitySet,
+    from: usize,
+    floor: usize,
+    more: bool,
+    found: &mut Vec<Entity>,
+) -> usize {
     let openings = &*OPENINGS;
-    let mut view = View { text, bytes: text.as_bytes(), floor, more };
+    let mut view = View { text, bytes: text.as_bytes(), wanted, floor, more };
     let mut at = from;
     let mut mail = email::next(&view, from);
     let mut credentials = credentials_start(&view, from);
@@ -114,7 +60,7 @@ pub(crate) fn find(text: &str, from: usize, floor: usize, more: bool, found: &mu
             at += 1;
             continue;
         }
-        let mut best = Typed::NO;
+        let mut best = Typed::none(&view);
         if let Some(candidate) = mail.filter(|mail| mail.start == at) {
             best = best.or(EntityType::EmailAddress, email::at(&view, candidate));
         }
@@ -170,10 +116,15 @@ fn unfinished_mail(view: &View<'_>, from: usize) -> usize {
     email::unfinished(view).map_or(view.bytes.len(), |start| start.max(from))
 }
 
+/// The prefix that names a secret's issuer; empty for one without.
+pub(crate) fn secret_prefix(secret: &str) -> &str {
+    secrets::issuer_prefix(secret)
+}
+
 /// Continues an entity that went on beyond the text it was found in: where it ends, `None` if that is beyond
 /// this text too. `from` is where this part of it begins, with context before it.
 pub(crate) fn tail_end(text: &str, from: usize, tail: &mut Tail, more: bool) -> Option<usize> {
-    let view = View { text, bytes: text.as_bytes(), floor: 0, more };
+    let view = View { text, bytes: text.as_bytes(), wanted: EntitySet::default(), floor: 0, more };
     let from = match tail {
         Tail::Token { .. } => from,
         // The line that ends a key may have begun before.
@@ -216,16 +167,23 @@ const PLACES: ByteTable<Place> = {
 /// An attempt with the type it was made for.
 #[derive(Clone, Copy, Debug)]
 struct Typed {
+    wanted: EntitySet,
     entity: EntityType,
     attempt: Attempt,
 }
 
 impl Typed {
-    const NO: Self = Self { entity: EntityType::Secret, attempt: Attempt::No };
-    const MORE: Self = Self { entity: EntityType::Secret, attempt: Attempt::More };
+    fn none(view: &View<'_>) -> Self {
+        Self { wanted: view.wanted, entity: EntityType::Secret, attempt: Attempt::No }
+    }
 
+    fn more(view: &View<'_>) -> Self {
+        Self { attempt: Attempt::More, ..Self::none(view) }
+    }
+
+    /// With another attempt, unless its type is not looked for.
     fn or(self, entity: EntityType, attempt: Attempt) -> Self {
-        self.longer(Self { entity, attempt })
+        if self.wanted.has(entity) { self.longer(Self { entity, attempt, ..self }) } else { self }
     }
 
     /// The longer of the two, the first if they are equal; undecided if one is.
@@ -244,15 +202,15 @@ fn longer(first: Attempt, second: Attempt) -> Attempt {
     if reach(second) > reach(first) { second } else { first }
 }
 
-fn longest_typed(attempts: impl IntoIterator<Item = (EntityType, Attempt)>) -> Typed {
-    attempts.into_iter().fold(Typed::NO, |best, (entity, attempt)| best.or(entity, attempt))
+fn longest_typed(view: &View<'_>, attempts: impl IntoIterator<Item = (EntityType, Attempt)>) -> Typed {
+    attempts.into_iter().fold(Typed::none(view), |best, (entity, attempt)| best.or(entity, attempt))
 }
 
 /// What may begin with a letter.
 fn letters(view: &View<'_>, at: usize, openings: &Openings) -> Typed {
-    let mut best = Typed::NO;
+    let mut best = Typed::none(view);
     match openings.at(view, at) {
-        None => return Typed::MORE,
+        None => return Typed::more(view),
         Some(candidates) => {
             for (prefix, opening) in candidates {
                 if view.starts_with(at, prefix) == view::Starts::No {

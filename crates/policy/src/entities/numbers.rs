@@ -86,21 +86,24 @@ pub(super) fn at(view: &View<'_>, start: usize) -> Typed {
     let inner = matches!(view.before(start), Some(b'.' | b'-'))
         && view.before(start - 1).is_some_and(|byte| byte.is_ascii_digit());
     if inner {
-        return Typed::NO;
+        return Typed::none(view);
     }
-    let Some(groups) = Groups::read(view, start) else { return Typed::MORE };
+    let Some(groups) = Groups::read(view, start) else { return Typed::more(view) };
     let telephone = phone::national(view, start, &groups);
     if telephone == Attempt::More {
-        return Typed::MORE;
+        return Typed::more(view);
     }
     let found = |end: Option<usize>| end.map_or(Attempt::No, |end| Attempt::Found { start, end });
     // The first of the longest: this order is the priority.
-    longest_typed([
-        (EntityType::CreditCard, found(card(view, &groups))),
-        (EntityType::UsSsn, found(social_security(view, &groups))),
-        (EntityType::IpAddress, found(ipv4(view, &groups))),
-        (EntityType::PhoneNumber, telephone),
-    ])
+    longest_typed(
+        view,
+        [
+            (EntityType::CreditCard, found(card(view, &groups))),
+            (EntityType::UsSsn, found(social_security(view, &groups))),
+            (EntityType::IpAddress, found(ipv4(view, &groups))),
+            (EntityType::PhoneNumber, telephone),
+        ],
+    )
 }
 
 /// How cards are written: in one group, or as embossed.

@@ -43,6 +43,13 @@ pub(super) fn token(view: &View<'_>, start: usize, token: Token) -> Attempt {
     }
 }
 
+/// The part of a token that names its issuer; empty for other secrets.
+pub(super) fn issuer_prefix(secret: &str) -> &str {
+    let known =
+        FORMATS.iter().map(|format| format.prefix).filter(|prefix| secret.as_bytes().starts_with(prefix));
+    secret.get(..known.map(<[u8]>::len).max().unwrap_or(0)).unwrap_or_default()
+}
+
 /// What follows a prefix.
 fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt {
     let end = view.run(body, |byte| in_alphabet(byte, format.alphabet));

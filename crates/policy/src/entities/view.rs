@@ -1,11 +1,15 @@
 //! What a scanner sees of a text: its bytes, where looking back ends, and whether more may follow. Scanners
 //! ask only bounded questions, so that a stream can answer them from what it keeps.
 
+use super::types::EntitySet;
+
 /// A text, or a part of a stream with some context before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'t> {
     pub(super) text: &'t str,
     pub(super) bytes: &'t [u8],
+    /// The types that are looked for.
+    pub(super) wanted: EntitySet,
     /// Scanners look back no further: the end of the entity before, which is no longer there for a reader.
     pub(super) floor: usize,
     /// Whether more text may follow.
