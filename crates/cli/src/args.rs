@@ -56,6 +56,8 @@ pub(crate) enum Command {
     /// Destinations that audit events are delivered to.
     #[command(subcommand)]
     Export(ExportCommand),
+    /// Print the description of the API (OpenAPI 3.1), as a gateway serves it at /openapi.json.
+    Openapi,
     /// Stand-ins for a model and for Datadog, for tests and trials.
     #[command(subcommand)]
     Demo(DemoCommand),

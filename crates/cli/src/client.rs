@@ -77,7 +77,8 @@ impl Client {
             format!("what answers at {url} is no gateway (status {status}): check `listen`")
         })?;
         if !status.is_success() {
-            let detail = body.get("detail").and_then(Value::as_str).unwrap_or("it did not say why");
+            let detail =
+                body.pointer("/error/message").and_then(Value::as_str).unwrap_or("it did not say why");
             bail!("the gateway at {url} refused ({status}): {detail}");
         }
         Ok(Ok(body))

@@ -25,6 +25,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Policy(command) => policy::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Export(command) => export::run(command).await,
+        Command::Openapi => schema::openapi(),
         Command::Demo(command) => demo::run(command).await,
     }
 }

@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod commands;
 mod config;
+mod description;
 mod logging;
 mod output;
 mod quickstart;

@@ -7,16 +7,30 @@ use sha2::{Digest, Sha256};
 use crate::config::{AdminToken, Role};
 use crate::reply::Failure;
 
+/// Who is asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The token's name: what stands in the audit log as the author of a change.
+    pub(crate) name: String,
+    /// What they may do.
+    pub(crate) role: Role,
+}
+
 /// The tokens in force, as digests.
-pub(crate) struct Tokens(Vec<([u8; 32], Role)>);
+pub(crate) struct Tokens(Vec<([u8; 32], Caller)>);
 
 impl Tokens {
     pub(crate) fn new(tokens: Vec<AdminToken>) -> Self {
-        Self(tokens.into_iter().map(|token| (digest(token.token.expose()), token.role)).collect())
+        let caller =
+            |token: AdminToken| (digest(token.token.expose()), Caller { name: token.name, role: token.role });
+        Self(tokens.into_iter().map(caller).collect())
     }
 
-    /// The role of the bearer.
-    pub(crate) fn role_of(&self, headers: &HeaderMap) -> Result<Role, Failure> {
+    /// The bearer.
+    ///
+    /// # Errors
+    /// [`Failure`] where there is no token, or none that is known.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
         let Some(value) = headers.get(AUTHORIZATION) else {
             return Err(Failure::unauthorized("no token: send `Authorization: Bearer <admin token>`"));
         };
@@ -28,12 +42,12 @@ impl Tokens {
         let presented = digest(presented);
         // All of them, so that the time tells nothing of which one it was or whether there was one.
         let mut found = None;
-        for (token, role) in &self.0 {
+        for (token, caller) in &self.0 {
             if same(token, &presented) {
-                found = Some(*role);
+                found = Some(caller);
             }
         }
-        found.ok_or_else(|| {
+        found.cloned().ok_or_else(|| {
             Failure::unauthorized("the token is not known: use one of `admin_tokens` in the configuration")
         })
     }

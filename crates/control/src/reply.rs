@@ -1,67 +1,105 @@
-//! Answers of the management API: JSON, and problem details (RFC 9457) where something is wrong.
+//! Answers of the management API: JSON, and errors in OpenAI's shape where something is wrong, with every problem of a
+//! document listed by its path.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
+use policy::Problem;
 use serde::Serialize;
+use serde_json::Value;
 
 /// Something is wrong with the request, or behind it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: StatusCode,
-    detail: String,
+    code: &'static str,
+    message: String,
+    problems: Vec<Problem>,
+    /// What is there instead, where the request came too late.
+    current: Option<Value>,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
+/// OpenAI's error body, and what goes beyond it.
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    param: Option<&'a str>,
+    code: &'static str,
+    #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
+    problems: &'a [Problem],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<&'a Value>,
+}
+
 impl Failure {
-    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, detail)
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    pub(crate) fn unauthorized(detail: &str) -> Self {
+    /// A body or document with these problems, at least one; `hint` follows them in the message.
+    pub(crate) fn problems(problems: Vec<Problem>, hint: &str) -> Self {
+        let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
+        Self { problems, ..Self::bad_request(format!("{}{hint}", texts.join("; "))) }
+    }
+
+    pub(crate) fn unauthorized(message: &str) -> Self {
         let header = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Self { header: Some(header), ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+        Self { header: Some(header), ..Self::new(StatusCode::UNAUTHORIZED, "invalid_admin_token", message) }
     }
 
-    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, detail)
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "role_not_allowed", message)
     }
 
-    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, detail)
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    pub(crate) fn method_not_allowed(allowed: &Method) -> Self {
-        let header = HeaderValue::from_str(allowed.as_str()).ok().map(|value| (ALLOW, value));
-        Self {
-            header,
-            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this route takes {allowed} only"))
-        }
+    pub(crate) fn method_not_allowed(allowed: &[Method]) -> Self {
+        let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        let header = HeaderValue::from_str(&names.join(", ")).ok().map(|value| (ALLOW, value));
+        let message = format!("this route takes {} only", names.join(" and "));
+        Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message) }
     }
 
-    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), header: None }
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, code, message, problems: Vec::new(), current: None, header: None }
     }
 
     pub(crate) fn into_response(self) -> Response<Bytes> {
-        #[derive(Serialize)]
-        struct ProblemDetails<'a> {
-            r#type: &'a str,
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-        }
-        let body = to_json(&ProblemDetails {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or_default(),
-            status: self.status.as_u16(),
-            detail: &self.detail,
+        let kind = match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        // OpenAI's `param` is one name; the whole list is in `problems`.
+        let param =
+            self.problems.first().map(|problem| problem.path.as_str()).filter(|path| !path.is_empty());
+        let body = to_json(&Body {
+            error: Error {
+                message: &self.message,
+                r#type: kind,
+                param,
+                code: self.code,
+                problems: &self.problems,
+                current: self.current.as_ref(),
+            },
         });
-        let mut response = answer(self.status, "application/problem+json", body);
+        let mut response = answer(self.status, body);
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
         }
@@ -75,14 +113,14 @@ pub(crate) fn ok(body: &impl Serialize) -> Response<Bytes> {
 }
 
 /// A 200 whose body is JSON already.
-pub(crate) fn ok_text(body: Vec<u8>) -> Response<Bytes> {
-    answer(StatusCode::OK, "application/json", body)
+pub(crate) fn ok_text(body: impl Into<Bytes>) -> Response<Bytes> {
+    answer(StatusCode::OK, body)
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body));
+fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Evidence and states are of the moment, and not for caches on the way.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
+use crate::api::{Access, ROUTES};
+use crate::config::Role;
 use crate::ports::{EventFilter, PortError};
 
 /// Events 1 to 5 of types in turn, and whatever filter was asked for last.
@@ -106,7 +108,11 @@ fn bench() -> Bench {
         token("reviewer", Role::Reviewer),
         token("auditor", Role::Auditor),
     ];
-    let control = Control::new(tokens, Arc::clone(&log) as _, Arc::clone(&destinations) as _);
+    let control = Control::new(
+        tokens,
+        Ports { evidence: Arc::clone(&log) as _, exports: Arc::clone(&destinations) as _ },
+        Bytes::from_static(b"{}"),
+    );
     Bench { control, log, destinations }
 }
 
@@ -148,27 +154,71 @@ async fn nothing_is_answered_without_a_known_token() {
             let (status, headers, body) = bench.call(token, line, "").await;
             assert_eq!(status, StatusCode::UNAUTHORIZED, "{token:?} {line}");
             assert_eq!(headers["www-authenticate"], "Bearer");
-            assert_eq!(headers["content-type"], "application/problem+json");
-            assert_eq!(body["status"], 401);
-            assert_eq!(body["title"], "Unauthorized");
+            assert_eq!(headers["content-type"], "application/json");
+            assert_eq!(body["error"]["type"], "authentication_error");
+            assert_eq!(body["error"]["code"], "invalid_admin_token");
         }
     }
     assert_eq!(bench.call(Some("bearer  root-token "), "GET exports", "").await.0, StatusCode::OK);
 }
 
+/// A path of the route with something in the place of each `{name}`.
+fn line(route: &crate::api::Route) -> String {
+    let segments = route.path.split('/').map(|part| if part.starts_with('{') { "x" } else { part });
+    format!("{} {}", route.method, segments.collect::<Vec<_>>().join("/"))
+}
+
 #[tokio::test]
-async fn roles_that_read_only_read() {
+async fn every_role_may_use_the_routes_of_its_column_and_no_other() {
     let bench = bench();
-    for (name, may_operate) in [("root", true), ("editor", true), ("reviewer", false), ("auditor", false)] {
-        let token = format!("Bearer {name}-token");
-        assert_eq!(bench.call(Some(&token), "GET exports", "").await.0, StatusCode::OK, "{name}");
-        assert_eq!(bench.call(Some(&token), "GET audit", "").await.0, StatusCode::OK, "{name}");
-        let expected = if may_operate { StatusCode::OK } else { StatusCode::FORBIDDEN };
-        for line in ["POST exports/datadog_logs/test", "POST exports/datadog_logs/replay"] {
-            assert_eq!(bench.call(Some(&token), line, "{\"dead\":true}").await.0, expected, "{name} {line}");
+    for route in ROUTES {
+        for (name, role) in [
+            ("root", Role::Admin),
+            ("editor", Role::Editor),
+            ("reviewer", Role::Reviewer),
+            ("auditor", Role::Auditor),
+        ] {
+            // By hand, so that the table is checked against something.
+            let expected = match (route.access, role) {
+                (Access::Read, _) | (Access::Edit, Role::Admin | Role::Editor) => true,
+                (Access::Edit, Role::Reviewer | Role::Auditor) => false,
+            };
+            let (status, _, body) = bench.call(Some(&format!("Bearer {name}-token")), &line(route), "").await;
+            assert_eq!(status != StatusCode::FORBIDDEN, expected, "{name} {} {body}", line(route));
+            if !expected {
+                assert_eq!(body["error"]["type"], "permission_error");
+                assert!(body["error"]["message"].as_str().unwrap().contains(&format!("`{name}`")), "{body}");
+            }
         }
+        let reads = route.method == http::Method::GET;
+        assert!(!reads || route.access == Access::Read, "{}: reading is for every role", line(route));
+        assert!(reads || route.access != Access::Read, "{}: an auditor reads only", line(route));
     }
-    assert_eq!(bench.destinations.replayed.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_description_is_for_anybody_and_holds_every_route() {
+    let bench = bench();
+    let request = Request::get(DESCRIPTION).body(Bytes::new()).unwrap();
+    let answer = bench.control.handle(request).await;
+    assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, &b"{}"[..]));
+    let data =
+        openapi::DataPath { method: "get", path: "/v1/models/{id}", summary: "One model.", keyed: true };
+    let document = openapi::document(&[data], "1.2.3");
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["paths"]["/v1/models/{id}"]["get"]["parameters"][0]["name"], "id");
+    for route in ROUTES {
+        let method = route.method.as_str().to_lowercase();
+        let operation = &document["paths"][format!("{PREFIX}{}", route.path)][&method];
+        assert_eq!(operation["summary"], route.summary, "{}", line(route));
+        assert_eq!(operation["requestBody"].is_object(), route.body.is_some(), "{}", line(route));
+    }
+    // Every reference leads somewhere.
+    let text = document.to_string();
+    for (at, _) in text.match_indices("\"#/") {
+        let pointer: String = text[at + 2..].chars().take_while(|c| *c != '"').collect();
+        assert!(document.pointer(&pointer).is_some(), "{pointer}");
+    }
 }
 
 #[tokio::test]
@@ -195,7 +245,7 @@ async fn destinations_and_their_status_are_shown() {
     );
     let (status, body) = bench.as_root("GET exports/other/status", "").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    assert_eq!(body["detail"], "there is no destination `other`; there is `datadog_logs`");
+    assert_eq!(body["error"]["message"], "there is no destination `other`; there is `datadog_logs`");
 }
 
 #[tokio::test]
@@ -236,7 +286,7 @@ async fn a_replay_says_exactly_what_to_send() {
     ] {
         let (status, body) = bench.as_root("POST exports/datadog_logs/replay", bad).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}");
-        assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{bad}");
+        assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{bad}");
     }
     assert!(bench.destinations.replayed.lock().unwrap().is_empty());
     assert_eq!(bench.as_root("POST exports/other/replay", r#"{"dead":true}"#).await.0, StatusCode::NOT_FOUND);
@@ -277,7 +327,10 @@ async fn history_is_of_policies_only_and_audit_of_everything() {
     assert_eq!(bench.asked().event_types, [EventType::Revision]);
     let (status, body) = bench.as_root("GET history?event_type=heartbeat", "").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert_eq!(body["detail"], "`event_type` must be one of enforcement, simulation, revision, rollback");
+    assert_eq!(
+        body["error"]["message"],
+        "`event_type` must be one of enforcement, simulation, revision, rollback"
+    );
 }
 
 #[tokio::test]
@@ -314,14 +367,15 @@ async fn filters_that_cannot_be_read_are_named() {
     ] {
         let (status, body) = bench.as_root(&format!("GET audit?{query}"), "").await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
-        assert!(body["detail"].as_str().unwrap().contains(&format!("`{name}`")), "{body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(&format!("`{name}`")), "{body}");
     }
 }
 
 #[tokio::test]
 async fn a_log_that_does_not_answer_is_unavailable() {
     let log = Arc::new(Log { broken: true, ..Log::default() });
-    let control = Control::new(vec![token("root", Role::Admin)], log, Arc::new(Destinations::default()));
+    let ports = Ports { evidence: log, exports: Arc::new(Destinations::default()) };
+    let control = Control::new(vec![token("root", Role::Admin)], ports, Bytes::new());
     let bench = Bench { control, ..bench() };
     assert_eq!(bench.as_root("GET audit", "").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
@@ -329,10 +383,12 @@ async fn a_log_that_does_not_answer_is_unavailable() {
 #[tokio::test]
 async fn other_routes_and_methods_are_refused_and_say_what_there_is() {
     let bench = bench();
-    for line in ["GET ", "GET policies", "POST config", "GET exports/a/b/c", "GET exports/datadog_logs"] {
+    for line in
+        ["GET ", "GET nothing", "POST exports/%zz/test", "GET exports/a/b/c", "GET exports/datadog_logs"]
+    {
         let (status, body) = bench.as_root(line, "").await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{line}");
-        assert!(body["detail"].as_str().unwrap().contains("GET exports/{id}/status"), "{body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains("GET exports/{id}/status"), "{body}");
     }
     for (line, allowed) in [
         ("POST exports", "GET"),

@@ -36,6 +36,8 @@ use crate::metrics::Metrics;
 use crate::models::ModelCache;
 use crate::upstream::UpstreamClient;
 
+pub use route::{SERVED, Served};
+
 /// What happens to a request whose decision cannot be recorded (`audit.on_unavailable`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnavailable {

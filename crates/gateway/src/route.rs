@@ -29,17 +29,49 @@ pub(crate) enum Route {
     Management,
 }
 
-const CHAT: [(&str, bool); 3] = [
-    ("/v1/chat/completions", false),
-    ("/policy/chat/completions", true),
-    ("/policy/v1/chat/completions", true),
-];
-
-/// Where the management API is mounted.
-const MANAGEMENT: &str = "/api/policy-gateway/";
+/// Where the management API is mounted, and where it describes itself.
+const MANAGEMENT: [&str; 2] = ["/api/policy-gateway/", "/openapi.json"];
 
 /// Prefix of the route for one model.
 pub(crate) const MODEL: &str = "/v1/models/";
+
+/// A path of the data plane, as the API's description lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// As in `/v1/models/{id}`.
+    pub path: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// Whether a project's key is needed.
+    pub keyed: bool,
+    route: Route,
+}
+
+const fn chat(path: &'static str, policy_object: bool, summary: &'static str) -> Served {
+    Served { method: "POST", path, summary, keyed: true, route: Route::Chat { path, policy_object } }
+}
+
+const fn get(path: &'static str, keyed: bool, route: Route, summary: &'static str) -> Served {
+    Served { method: "GET", path, summary, keyed, route }
+}
+
+/// All paths of the data plane: requests are routed by this table.
+pub const SERVED: &[Served] = &[
+    chat("/v1/chat/completions", false, "Chat completions; the decision is in the headers."),
+    chat(
+        "/policy/chat/completions",
+        true,
+        "The same, with a `policy` object in the body and in every frame.",
+    ),
+    chat("/policy/v1/chat/completions", true, "The same, for clients that append `/v1`."),
+    get("/v1/models", true, Route::Models, "The models that the key may use."),
+    get("/v1/models/{id}", true, Route::Model, "One of them."),
+    get("/healthz", false, Route::Health, "Liveness."),
+    get("/readyz", false, Route::Ready, "Readiness: decisions can be recorded."),
+    get("/metrics", false, Route::Metrics, "Prometheus metrics."),
+];
 
 impl Route {
     /// Finds the route.
@@ -47,37 +79,36 @@ impl Route {
     /// # Errors
     /// [`Failure::UnknownPath`] or [`Failure::Method`], each with the fix.
     pub(crate) fn find(method: &Method, path: &str) -> Result<Self, Failure> {
-        if let Some((path, policy_object)) = CHAT.iter().find(|(known, _)| *known == path) {
-            return allow(method, &Method::POST, "POST", Self::Chat { path, policy_object: *policy_object });
+        let fits = |served: &&Served| match served.path.strip_suffix("{id}") {
+            Some(prefix) => path.strip_prefix(prefix).is_some_and(|id| !id.is_empty()),
+            None => served.path == path,
+        };
+        if let Some(served) = SERVED.iter().find(fits) {
+            return allow(method, served);
         }
-        match path {
-            "/v1/models" => allow(method, &Method::GET, "GET", Self::Models),
-            "/healthz" => allow(method, &Method::GET, "GET", Self::Health),
-            "/readyz" => allow(method, &Method::GET, "GET", Self::Ready),
-            "/metrics" => allow(method, &Method::GET, "GET", Self::Metrics),
-            _ if path.strip_prefix(MODEL).is_some_and(|model| !model.is_empty()) => {
-                allow(method, &Method::GET, "GET", Self::Model)
-            }
-            _ if path.starts_with(MANAGEMENT) => Ok(Self::Management),
-            _ => Err(unknown(path)),
+        let [management, description] = MANAGEMENT;
+        if path.starts_with(management) || path == description {
+            return Ok(Self::Management);
         }
+        Err(unknown(path))
     }
 }
 
-fn allow(method: &Method, allowed: &Method, name: &'static str, route: Route) -> Result<Route, Failure> {
-    if method == allowed || (allowed == Method::GET && method == Method::HEAD) {
-        Ok(route)
+fn allow(method: &Method, served: &Served) -> Result<Route, Failure> {
+    if method.as_str() == served.method || (served.method == "GET" && method == Method::HEAD) {
+        Ok(served.route)
     } else {
-        Err(Failure::Method(method.to_string(), name))
+        Err(Failure::Method(method.to_string(), served.method))
     }
 }
 
 fn unknown(path: &str) -> Failure {
     // The path is the caller's own; it is echoed shortened and is not logged.
     let shown: String = path.chars().take(120).collect();
+    let served: Vec<String> = SERVED.iter().map(|one| format!("{} {}", one.method, one.path)).collect();
     Failure::UnknownPath(format!(
-        "nothing is served at `{shown}`: the base URL ends with `/v1` and the call is `/chat/completions`. Served are POST {}, {} and {}, GET /v1/models, /v1/models/{{id}}, /healthz, /readyz and /metrics",
-        CHAT[0].0, CHAT[1].0, CHAT[2].0
+        "nothing is served at `{shown}`: the base URL ends with `/v1` and the call is `/chat/completions`. Served are {}",
+        served.join(", ")
     ))
 }
 

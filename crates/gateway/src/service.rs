@@ -62,7 +62,7 @@ async fn route(
                 HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
             Ok(reply::whole(StatusCode::OK, open_metrics, shared.metrics.render()))
         }
-        Route::Management => management(shared, request).await,
+        Route::Management => management(shared, request, &request_id).await,
     }
 }
 
@@ -178,11 +178,20 @@ fn ready(shared: &Shared) -> Response<Body> {
     reply::whole(status, JSON, json!({"status": word, "audit": audit, "config": "loaded"}).to_string())
 }
 
-async fn management(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+/// The management API's answer. It finds the id of the request in its header, whatever the client had sent there.
+async fn management(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    request_id: &str,
+) -> Result<Response<Body>, Failure> {
     let Some(management) = shared.management.as_ref().map(Management::clone) else {
         return Err(Failure::UnknownPath("the management API is not enabled: add `admin_tokens`".to_owned()));
     };
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    head.headers.remove(REQUEST_ID);
+    if let Ok(id) = HeaderValue::try_from(request_id) {
+        head.headers.insert(REQUEST_ID, id);
+    }
     let limits = &shared.limits;
     let body = body::read(body, &head.headers, MANAGEMENT_BYTES_MAX, limits.body_timeout).await?;
     let response = management(Request::from_parts(head, body)).await;

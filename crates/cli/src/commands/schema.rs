@@ -1,4 +1,5 @@
-//! `config schema`: the JSON schema of the configuration file, made from the types that read it.
+//! `config schema` and `openapi`: what can be read by machines of the configuration file and of the API, made from the
+//! types that read them.
 
 use std::process::ExitCode;
 
@@ -16,6 +17,17 @@ pub(crate) fn run(policy: bool) -> anyhow::Result<ExitCode> {
     } else {
         output.json(&schemars::schema_for!(RawConfig))?;
     }
+    output.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the description of the API.
+///
+/// # Errors
+/// Where stdout cannot be written.
+pub(crate) fn openapi() -> anyhow::Result<ExitCode> {
+    let mut output = Output::stdout();
+    output.line(crate::description::text().trim_end())?;
     output.flush()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use audit::delivery::{Delivery, DestinationStatus, SystemClock};
 use audit::log::AuditLog;
 use audit::outbox::Outbox;
-use control::Control;
+use control::{Control, Ports};
 use gateway::{Gateway, Management, OnUnavailable, Parts};
 use registry::{Snapshot, SnapshotCell};
 use store::{Store, StoreOptions};
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::policies::PolicyFile;
 use crate::config::{Config, raw};
+use crate::description;
 use crate::serve::destinations::{DestinationMetrics, Destinations};
 use crate::serve::evidence::StoreEvidence;
 
@@ -60,8 +61,8 @@ impl App {
         store.retain_for(config.exports.iter().map(|export| export.id.clone()).collect());
         let destinations = Arc::new(Destinations::new(delivery, config.exports.clone()));
         let evidence = Arc::new(StoreEvidence(Arc::clone(&store)));
-        let control =
-            Arc::new(Control::new(config.admin_tokens.clone(), evidence, Arc::clone(&destinations) as _));
+        let ports = Ports { evidence, exports: Arc::clone(&destinations) as _ };
+        let control = Arc::new(Control::new(config.admin_tokens.clone(), ports, description::text().into()));
         let gateway = Gateway::new(Parts {
             snapshot: Arc::clone(&snapshot),
             log: Arc::clone(&store) as Arc<dyn AuditLog>,

@@ -5,20 +5,25 @@ use audit::delivery::{DestinationStatus, ReplayError, ReplayReport, Selection};
 use audit::outbox::DeliveryState;
 use bytes::Bytes;
 use http::Response;
-use policy::problems::read_all;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ports::Exports;
 use crate::reply::{Failure, ok};
+use crate::routes::read_body;
 
-#[derive(Serialize)]
-struct List {
+/// All destinations.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Exports")]
+pub(crate) struct List {
     exports: Vec<Entry>,
 }
 
-#[derive(Serialize)]
-struct Entry {
+/// A destination and how it is doing.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Export")]
+pub(crate) struct Entry {
     id: String,
     destination: String,
     endpoint: String,
@@ -26,9 +31,12 @@ struct Entry {
     status: Status,
 }
 
-/// The contract's fields of `exports/{id}/status`, in its order.
-#[derive(Serialize)]
-struct Status {
+/// How a destination is doing.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ExportStatus")]
+pub(crate) struct Status {
+    /// `running`, `retrying` or `held`.
+    #[schemars(with = "String")]
     state: DeliveryState,
     accepted: u64,
     delivered: u64,
@@ -38,11 +46,14 @@ struct Status {
     last_error: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Test {
+/// What came of a test event.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ExportTest")]
+pub(crate) struct Test {
     ok: bool,
     /// Find the event in the SIEM by this.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     event_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trip_ms: Option<u64>,
@@ -50,8 +61,10 @@ struct Test {
     error: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Replayed {
+/// What came of sending again.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ExportReplayed")]
+pub(crate) struct Replayed {
     delivered: u64,
     resolved: u64,
     rejected: Vec<Rejected>,
@@ -59,15 +72,19 @@ struct Replayed {
     last_seq: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct Rejected {
+/// An event that was not taken.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ExportRejected")]
+pub(crate) struct Rejected {
     seq: u64,
     reason: String,
 }
 
-#[derive(Deserialize)]
+/// Either `dead`, or both ends of a range.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ReplayBody {
+#[schemars(rename = "ExportReplay")]
+pub(crate) struct ReplayBody {
     from: Option<u64>,
     to: Option<u64>,
     #[serde(default)]
@@ -143,14 +160,7 @@ impl From<ReplayReport> for Replayed {
 
 fn read_replay(body: &[u8]) -> Result<Selection, Failure> {
     const HINT: &str = "send {\"dead\": true}, or {\"from\": SEQ, \"to\": SEQ}";
-    let value = serde_json::from_slice(body)
-        .map_err(|error| Failure::bad_request(format!("the body is not JSON ({error}): {HINT}")))?;
-    let body: ReplayBody = read_all(&value, "").map_err(|problems| {
-        let texts: Vec<String> =
-            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-        Failure::bad_request(format!("{}; {HINT}", texts.join("; ")))
-    })?;
-    match body {
+    match read_body(body, HINT)? {
         ReplayBody { from: None, to: None, dead: true } => Ok(Selection::Dead),
         ReplayBody { from: Some(from), to: Some(to), dead: false } if from >= 1 && from <= to => {
             Ok(Selection::Range { from, to })

@@ -4,11 +4,23 @@ use audit::event::EventType;
 use audit::outbox::StoredEvent;
 use bytes::Bytes;
 use http::Response;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ports::{EventFilter, Evidence};
 use crate::reply::{Failure, ok_text};
+
+/// A page of events, newest first.
+#[derive(JsonSchema)]
+#[schemars(rename = "Events")]
+#[expect(dead_code, reason = "only its schema is used: events are answered as they are stored")]
+pub(crate) struct Page {
+    /// Audit events.
+    entries: Vec<serde_json::Map<String, Value>>,
+    /// Where the next page begins; null on the last one.
+    next: Option<String>,
+}
 
 /// Event types of `history`: what policies did and what became of them.
 pub(crate) const HISTORY: &[EventType] =

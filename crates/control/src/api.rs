@@ -1,0 +1,205 @@
+//! The routes of the management API: one table that requests are dispatched by, that roles are checked against and that
+//! the API's description is made from, so that the three cannot differ.
+
+use http::Method;
+use schemars::{Schema, SchemaGenerator};
+
+use crate::config::Role;
+use crate::reply::Failure;
+use crate::routes::{exports, history};
+use crate::{PREFIX, routes::percent_decoded};
+
+/// What a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Operation {
+    ListExports,
+    ExportStatus,
+    TestExport,
+    ReplayExport,
+    History,
+    Audit,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    /// Every role.
+    Read,
+    /// Whoever changes and operates what is governed: `admin` and `editor`.
+    Edit,
+}
+
+impl Access {
+    /// Whether the role may.
+    pub(crate) fn allows(self, role: Role) -> bool {
+        match self {
+            Self::Read => true,
+            Self::Edit => matches!(role, Role::Admin | Role::Editor),
+        }
+    }
+
+    /// The roles that may, for people.
+    pub(crate) fn roles(self) -> &'static str {
+        match self {
+            Self::Read => "`admin`, `editor`, `reviewer` or `auditor`",
+            Self::Edit => "`admin` or `editor`",
+        }
+    }
+}
+
+/// A part of the URL's query.
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) required: bool,
+}
+
+/// Makes the schema of a body.
+pub(crate) type Describe = fn(&mut SchemaGenerator) -> Schema;
+
+/// One row of the table.
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    /// Below [`PREFIX`]; `{name}` stands for one segment.
+    pub(crate) path: &'static str,
+    pub(crate) operation: Operation,
+    pub(crate) access: Access,
+    /// One sentence.
+    pub(crate) summary: &'static str,
+    pub(crate) query: &'static [Parameter],
+    pub(crate) body: Option<Describe>,
+    pub(crate) answer: Describe,
+}
+
+const fn parameter(name: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, about, required: false }
+}
+
+/// What `history` and `audit` filter by.
+const FILTERS: &[Parameter] = &[
+    parameter("policy_id", "Only this policy."),
+    parameter("project_id", "Only this project."),
+    parameter("policy_user", "Only this end user."),
+    parameter("decision", "Only this decision."),
+    parameter("event_type", "Only this type."),
+    parameter("event_id", "Only this event."),
+    parameter("request_id", "Only events of this request."),
+    parameter("from", "Only from this time on, RFC 3339."),
+    parameter("to", "Only before this time, RFC 3339."),
+    parameter("limit", "At most so many, 1 to 1000; 100 where absent."),
+    parameter("cursor", "What `next` of the page before said."),
+];
+
+/// All routes.
+pub(crate) static ROUTES: &[Route] = &[
+    Route {
+        method: Method::GET,
+        path: "exports",
+        operation: Operation::ListExports,
+        access: Access::Read,
+        summary: "The destinations and how they are doing.",
+        query: &[],
+        body: None,
+        answer: |schemas| schemas.subschema_for::<exports::List>(),
+    },
+    Route {
+        method: Method::GET,
+        path: "exports/{id}/status",
+        operation: Operation::ExportStatus,
+        access: Access::Read,
+        summary: "What a destination accepted, has delivered, still has to deliver, and would not take.",
+        query: &[],
+        body: None,
+        answer: |schemas| schemas.subschema_for::<exports::Status>(),
+    },
+    Route {
+        method: Method::POST,
+        path: "exports/{id}/test",
+        operation: Operation::TestExport,
+        access: Access::Edit,
+        summary: "Send one synthetic event and say what came of it.",
+        query: &[],
+        body: None,
+        answer: |schemas| schemas.subschema_for::<exports::Test>(),
+    },
+    Route {
+        method: Method::POST,
+        path: "exports/{id}/replay",
+        operation: Operation::ReplayExport,
+        access: Access::Edit,
+        summary: "Send events again: a range by `seq`, or the dead letters.",
+        query: &[],
+        body: Some(|schemas| schemas.subschema_for::<exports::ReplayBody>()),
+        answer: |schemas| schemas.subschema_for::<exports::Replayed>(),
+    },
+    Route {
+        method: Method::GET,
+        path: "history",
+        operation: Operation::History,
+        access: Access::Read,
+        summary: "What policies did and what became of them, newest first.",
+        query: FILTERS,
+        body: None,
+        answer: |schemas| schemas.subschema_for::<history::Page>(),
+    },
+    Route {
+        method: Method::GET,
+        path: "audit",
+        operation: Operation::Audit,
+        access: Access::Read,
+        summary: "All events of the audit log, newest first.",
+        query: FILTERS,
+        body: None,
+        answer: |schemas| schemas.subschema_for::<history::Page>(),
+    },
+];
+
+/// A route that was found, with what stands in the place of each `{name}`.
+pub(crate) struct Found {
+    pub(crate) route: &'static Route,
+    parameters: Vec<String>,
+}
+
+impl Found {
+    /// What stands in the place of the `{name}` at this index.
+    pub(crate) fn parameter(&self, index: usize) -> &str {
+        self.parameters.get(index).map_or("", String::as_str)
+    }
+}
+
+/// Finds the route of a request whose path starts with [`PREFIX`].
+///
+/// # Errors
+/// [`Failure`] where there is none, or none of that method; it says what there is.
+pub(crate) fn find(method: &Method, path: &str) -> Result<Found, Failure> {
+    let path = path.strip_prefix(PREFIX).unwrap_or_default().trim_end_matches('/');
+    let mut others = Vec::new();
+    for route in ROUTES {
+        let Some(parameters) = fits(route.path, path) else { continue };
+        if route.method == *method {
+            return Ok(Found { route, parameters });
+        }
+        others.push(route.method.clone());
+    }
+    if others.is_empty() { Err(unknown()) } else { Err(Failure::method_not_allowed(&others)) }
+}
+
+fn fits(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let mut given = path.split('/');
+    let mut parameters = Vec::new();
+    for wanted in pattern.split('/') {
+        let segment = given.next()?;
+        if wanted.starts_with('{') {
+            let value = percent_decoded(segment).filter(|value| !value.is_empty())?;
+            parameters.push(value);
+        } else if wanted != segment {
+            return None;
+        }
+    }
+    given.next().is_none().then_some(parameters)
+}
+
+fn unknown() -> Failure {
+    let known: Vec<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    Failure::not_found(format!("there is no such route; there is {}, each under {PREFIX}", known.join(", ")))
+}
