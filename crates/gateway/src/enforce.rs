@@ -6,7 +6,7 @@ use llm_api::chat::answer::TokenUsage;
 use llm_api::chat::made::{self, Envelope};
 use llm_api::chat::request::ChatRequest;
 use policy::document::ResponseMode;
-use policy::{Decision, OutputMode, Revision};
+use policy::{Decision, Revision};
 
 use crate::call::Call;
 use crate::error_reply::Failure;
@@ -27,14 +27,6 @@ pub(crate) fn action(decision: Decision) -> Action {
     match decision {
         Decision::Allow | Decision::Rewrite => Action::Forward,
         Decision::Summary | Decision::Escalate | Decision::Refuse => Action::Replace,
-    }
-}
-
-/// What a streamed answer that violates the policy does: only `rewrite` masks and goes on.
-pub(crate) fn stream_mode(revision: &Revision) -> OutputMode {
-    match revision.violation_decision() {
-        Decision::Rewrite => OutputMode::Mask,
-        _ => OutputMode::Stop,
     }
 }
 

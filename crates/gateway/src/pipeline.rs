@@ -59,7 +59,7 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
             Ok(judged) => judged,
             Err(failure) => return answer(reply, call.fail(failure.into()).await),
         };
-    let verdict = policy::conclude(&admitted.revision, &admitted.subject, &input, &OutputFindings::default());
+    let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
     call.judged(&admitted.revision, &verdict);
     call.event.scan = Some(Scan { input_bytes: input.scanned_bytes, ..Scan::default() });
     if let Err(failure) = call.record() {
@@ -152,7 +152,7 @@ async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply
     if let Some(usage) = usage {
         call.used(usage);
     }
-    let verdict = policy::conclude(&revision, &judged.admitted.subject, &judged.input, &found.findings);
+    let verdict = policy::conclude(&revision, &judged.input, &found.findings);
     if let Err(failure) = output_judged(&mut call, &revision, &verdict) {
         return unrecorded(call, &failure, reply);
     }

@@ -13,6 +13,7 @@ use judge::stream::{Next, StreamJudge};
 use llm_api::chat::answer::AnswerError;
 use llm_api::chat::made;
 use llm_api::sse::Decoder;
+use policy::OutputMode;
 use policy::document::ResponseMode;
 use tokio::sync::mpsc;
 
@@ -53,7 +54,7 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
     let mut judge = StreamJudge::new(
         Arc::clone(&revision),
         judged.admitted.subject.clone(),
-        enforce::stream_mode(&revision),
+        OutputMode::Stop,
         std::mem::take(&mut judged.masker),
         judged.admitted.request.include_usage,
         call.policy_json(),
@@ -180,7 +181,7 @@ fn end_of_stream(
 /// Takes new findings over into the event, and records the decision where it changed.
 async fn changed(call: &mut Call, judged: &Judged, judge: &mut StreamJudge) -> Result<(), Failure> {
     let revision = &judged.admitted.revision;
-    let verdict = policy::conclude(revision, &judged.admitted.subject, &judged.input, &judge.findings());
+    let verdict = policy::conclude(revision, &judged.input, &judge.findings());
     output_judged(call, revision, &verdict)?;
     call.durable().await?;
     if let Some(policy) = call.policy_json() {

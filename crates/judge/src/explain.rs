@@ -5,7 +5,7 @@ use bytes::Bytes;
 use llm_api::chat::answer::{Answer, AnswerError};
 use llm_api::chat::request::{ChatRequest, RequestError, Role};
 use policy::finds::{Find, Found, find_allowed, find_violations};
-use policy::{Decision, EntityType, InputVerdict, Revision, Stage, Verdict};
+use policy::{Decision, EntityType, InputVerdict, Revision, Stage, Subject, Verdict};
 use serde::Serialize;
 
 use crate::simulate::{Said, SimulateError, stage_of};
@@ -54,6 +54,9 @@ pub struct Finding {
     pub characters: Option<[usize; 2]>,
     /// What this rule alone comes to.
     pub decision: Decision,
+    /// The override that says so, as in `rules.overrides[0]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overridden_by: Option<String>,
     /// Whether it is one of those that set the decision.
     pub decides: bool,
 }
@@ -71,8 +74,14 @@ impl Finding {
             role: None,
             characters: None,
             decision,
+            overridden_by: None,
             decides: false,
         }
+    }
+
+    fn with_override(mut self, index: Option<usize>) -> Self {
+        self.overridden_by = index.map(|index| format!("rules.overrides[{index}]"));
+        self
     }
 
     /// What it is, in words.
@@ -93,6 +102,9 @@ impl Finding {
         if let Some([start, end]) = self.characters {
             told.push_str(&format!(", characters {start} to {end}"));
         }
+        if let Some(rule) = &self.overridden_by {
+            told.push_str(&format!(", by {rule}"));
+        }
         told
     }
 }
@@ -111,15 +123,16 @@ struct Place<'a> {
 /// [`SimulateError`] where a text cannot be read.
 pub(crate) fn explain(
     revision: &Revision,
+    subject: &Subject,
     request: &ChatRequest,
     said: Option<&Said>,
     input: &InputVerdict,
     verdict: &Verdict,
 ) -> Result<Explanation, SimulateError> {
     let mut findings = Vec::new();
-    request_findings(revision, request, input, &mut findings)?;
+    request_findings(revision, subject, request, input, &mut findings)?;
     if let Some(said) = said {
-        answer_findings(revision, said, &mut findings)?;
+        answer_findings(revision, subject, said, &mut findings)?;
     }
     for category in &verdict.triggered_categories {
         let listed = &revision.document().rules.flagged_categories;
@@ -127,7 +140,8 @@ pub(crate) fn explain(
         let rule = place_in("rules.flagged_categories", at);
         let was_asked = input.triggered_categories.contains(category);
         let stage = if was_asked { Stage::Input } else { Stage::Output };
-        let mut finding = Finding::of_rule(rule, stage, revision.violation_decision());
+        let effect = revision.category_effect(subject, *category);
+        let mut finding = Finding::of_rule(rule, stage, effect.decision).with_override(effect.override_index);
         finding.category = Some(category.as_str());
         findings.push(finding);
     }
@@ -145,6 +159,7 @@ pub(crate) fn explain(
 
 fn request_findings(
     revision: &Revision,
+    subject: &Subject,
     request: &ChatRequest,
     input: &InputVerdict,
     findings: &mut Vec<Finding>,
@@ -167,26 +182,32 @@ fn request_findings(
             }
         }
         if revision.scan_system() || !matches!(role, Role::System | Role::Developer) {
-            for find in find_violations(revision, &unit.text) {
+            for find in find_violations(revision, subject, &unit.text) {
                 add(revision, &place, &find, false, findings);
             }
         }
     }
     if input.allowlist_missed {
         // A violation fires first, and then the allowlist is not what decides.
-        let decision = match input.denylist_hits.is_empty() && input.triggered_categories.is_empty() {
-            true => revision.miss_decision(),
-            false => Decision::Allow,
-        };
-        findings.push(Finding::of_rule("rules.allowlist".to_owned(), Stage::Input, decision));
+        let violates = |finding: &Finding| finding.term.is_some() && finding.decision > Decision::Allow;
+        let fires = !findings.iter().any(violates) && input.triggered_categories.is_empty();
+        let effect = revision.miss_effect(subject);
+        let decision = if fires { effect.decision } else { Decision::Allow };
+        let finding = Finding::of_rule("rules.allowlist".to_owned(), Stage::Input, decision);
+        findings.push(finding.with_override(effect.override_index));
     }
     Ok(())
 }
 
-fn answer_findings(revision: &Revision, said: &Said, findings: &mut Vec<Finding>) -> Result<(), AnswerError> {
+fn answer_findings(
+    revision: &Revision,
+    subject: &Subject,
+    said: &Said,
+    findings: &mut Vec<Finding>,
+) -> Result<(), AnswerError> {
     let mut look = |text: &str, at: String| {
         let place = Place { text, stage: Stage::Output, at, role: None };
-        for find in find_violations(revision, text) {
+        for find in find_violations(revision, subject, text) {
             add(revision, &place, &find, false, findings);
         }
     };
@@ -208,27 +229,27 @@ fn add(revision: &Revision, place: &Place<'_>, find: &Find, is_allowed: bool, fi
         finding.at = Some(place.at.clone());
         finding.role = place.role;
         finding.characters = Some([chars(find.range.start), chars(find.range.end)]);
-        findings.push(finding);
+        findings.push(finding.with_override(find.override_index));
     };
     let rules = &revision.document().rules;
     match &find.what {
         Found::Entity(entity) => {
-            let (path, decision) = match revision.entity_decision(*entity) {
-                Some(decision) => ("rules.redaction", decision),
-                None => ("rules.redact", Decision::Allow),
+            let path = match revision.entity_decision(*entity) {
+                Some(_) => "rules.redaction",
+                None => "rules.redact",
             };
-            let mut finding = Finding::of_rule(path.to_owned(), place.stage, decision);
+            let mut finding = Finding::of_rule(path.to_owned(), place.stage, find.decision);
             finding.entity = Some(*entity);
             push(finding);
         }
         Found::Term { spellings, normal } => {
-            let (path, list, decision) = match is_allowed {
-                true => ("rules.allowlist", &rules.allowlist, Decision::Allow),
-                false => ("rules.denylist", &rules.denylist, revision.violation_decision()),
+            let (path, list) = match is_allowed {
+                true => ("rules.allowlist", &rules.allowlist),
+                false => ("rules.denylist", &rules.denylist),
             };
             for spelling in spellings {
                 let at = list.iter().position(|term| **term == **spelling);
-                let mut finding = Finding::of_rule(place_in(path, at), place.stage, decision);
+                let mut finding = Finding::of_rule(place_in(path, at), place.stage, find.decision);
                 finding.term = Some(spelling.to_string());
                 finding.normalised = Some(normal.clone());
                 push(finding);
@@ -274,7 +295,7 @@ fn role_name(role: Role) -> &'static str {
 mod tests {
     use std::sync::Arc;
 
-    use policy::{PolicyDocument, Subject};
+    use policy::PolicyDocument;
     use serde_json::{Value, json};
 
     use super::*;
@@ -323,6 +344,29 @@ mod tests {
         assert_eq!(allowed.findings[0].rule, "rules.allowlist[0]");
         let both: Vec<_> = say("theft").findings.iter().map(|finding| finding.decides).collect();
         assert_eq!(both, [true, false], "the denylist fires first");
+    }
+
+    #[test]
+    fn an_override_is_named() {
+        let rules = json!({
+            "denylist": ["theft", "fraud"],
+            "overrides": [{"term": "fraud", "action": "allow"}, {"term": "theft", "action": "rewrite"}],
+        });
+        let explanation = explained(rules, json!([{"role": "user", "content": "fraud, theft"}]), None);
+        assert_eq!(
+            explanation.because,
+            "rewrite at the input: denylist term `theft` (rules.denylist[0]) in messages[0].content, characters 7 to \
+             12, by rules.overrides[1]"
+        );
+        let found: Vec<_> = explanation
+            .findings
+            .iter()
+            .map(|finding| (finding.decision, finding.overridden_by.as_deref()))
+            .collect();
+        assert_eq!(
+            found,
+            [(Decision::Allow, Some("rules.overrides[0]")), (Decision::Rewrite, Some("rules.overrides[1]"))]
+        );
     }
 
     #[test]

@@ -20,9 +20,7 @@ use policy::{InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject
 /// Whether an answer holds what the policy forbids. Redactions are not that, unless the policy says more of their type:
 /// they are made and the answer goes on.
 pub fn violates(findings: &OutputFindings) -> bool {
-    !findings.denylist_hits.is_empty()
-        || !findings.triggered_categories.is_empty()
-        || findings.entity_decision.is_some()
+    findings.violates()
 }
 
 /// How much was found: it grows with every finding.

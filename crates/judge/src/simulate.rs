@@ -103,8 +103,9 @@ pub fn simulate(
         _ => None,
     };
     let findings = answered.as_ref().map(|answered| answered.findings.clone()).unwrap_or_default();
-    let verdict = policy::conclude(revision, subject, &input, &findings);
-    let explanation = explain::explain(revision, request, said.filter(|_| calls_model), &input, &verdict)?;
+    let verdict = policy::conclude(revision, &input, &findings);
+    let explanation =
+        explain::explain(revision, subject, request, said.filter(|_| calls_model), &input, &verdict)?;
     let released = answered.map(|answered| answered.released);
     Ok(Simulated { verdict, messages, released, calls_model, explanation })
 }
@@ -136,8 +137,7 @@ fn answer(
         }
         Said::Stream(chunks) => stream(revision, subject, chunks, masker)?,
     };
-    let is_summarised =
-        crate::violates(&answered.findings) && revision.violation_decision() == Decision::Summary;
+    let is_summarised = answered.findings.fired.decision() == Decision::Summary;
     Ok(if is_summarised { Answered { released: String::new(), ..answered } } else { answered })
 }
 
@@ -147,11 +147,8 @@ fn stream(
     chunks: &[String],
     masker: Masker,
 ) -> Result<Answered, AnswerError> {
-    let mode = match revision.violation_decision() {
-        Decision::Rewrite => OutputMode::Mask,
-        _ => OutputMode::Stop,
-    };
-    let mut judge = StreamJudge::new(Arc::clone(revision), subject.clone(), mode, masker, false, None);
+    let mut judge =
+        StreamJudge::new(Arc::clone(revision), subject.clone(), OutputMode::Stop, masker, false, None);
     let envelope = Envelope::new("chatcmpl-simulated", 0, ANY_MODEL);
     let deltas = chunks.iter().map(|chunk| (text_delta("content", chunk), None));
     let frames = deltas.chain(std::iter::once(("{}".to_owned(), Some("stop"))));

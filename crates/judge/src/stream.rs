@@ -373,8 +373,7 @@ impl StreamJudge {
                 OutputMode::Mask,
                 &mut self.masker,
             );
-            stops |= findings.entity_decision.is_some()
-                || self.mode == OutputMode::Stop && crate::violates(&findings);
+            stops |= self.mode == OutputMode::Stop && findings.stops();
             self.whole.merge(&self.revision, &findings);
             self.whole_bytes.0 += unit.text.len() as u64;
             self.whole_bytes.1 += text.as_ref().map_or(unit.text.len(), String::len) as u64;

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use policy::{Masker, OutputMode, OutputScan, PolicyDocument, Revision, Role, Text, evaluate_input};
+use policy::{Masker, OutputMode, OutputScan, PolicyDocument, Revision, Role, Subject, Text, evaluate_input};
 use serde_json::json;
 
 const TEXT_BYTES: usize = 2_048;
@@ -109,7 +109,7 @@ fn evaluate(c: &mut Criterion) {
                         is_content: true,
                         text: Cow::Borrowed(black_box(content.as_str())),
                     }];
-                    black_box(evaluate_input(&revision, &texts, &mut Masker::new()))
+                    black_box(evaluate_input(&revision, &Subject::default(), &texts, &mut Masker::new()))
                 });
             });
         }
@@ -122,7 +122,7 @@ fn stream(c: &mut Criterion) {
     let words: Vec<&str> = content.split_inclusive(' ').collect();
     c.bench_function("scan 2 KB in chunks of a word, 1000 terms, redaction", |b| {
         b.iter(|| {
-            let mut scan = OutputScan::new(Arc::clone(&revision), OutputMode::Mask);
+            let mut scan = OutputScan::new(Arc::clone(&revision), &Subject::default(), OutputMode::Mask);
             let mut masker = Masker::new();
             let mut released = String::with_capacity(content.len());
             for word in &words {

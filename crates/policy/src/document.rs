@@ -2,6 +2,8 @@
 //! JSON schema. What makes a document invalid or not yet supported is in `validate`; what it does, in
 //! `revision`.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -67,6 +69,9 @@ pub struct Rules {
     /// The reason codes this policy may emit; absent: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason_codes: Option<Vec<ReasonCode>>,
+    /// What images, audio and files in judged messages and answers come to: their content cannot be read.
+    #[serde(skip_serializing_if = "Unscannable::is_default")]
+    pub unscannable: Unscannable,
     /// Exceptions for single terms, categories, entity types or targets.
     pub overrides: Vec<Override>,
     /// What a rewrite and a summary tell the model.
@@ -124,6 +129,35 @@ impl ResponsePattern {
             Self::Escalate => Decision::Escalate,
             Self::Refuse => Decision::Refuse,
         }
+    }
+}
+
+/// What content that cannot be read comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unscannable {
+    /// It passes, and is counted on the event.
+    #[default]
+    Allow,
+    /// Do not pass.
+    Refuse,
+    /// Ask a person.
+    Escalate,
+}
+
+impl Unscannable {
+    /// The decision it leads to.
+    pub fn decision(self) -> Decision {
+        match self {
+            Self::Allow => Decision::Allow,
+            Self::Refuse => Decision::Refuse,
+            Self::Escalate => Decision::Escalate,
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+    fn is_default(&self) -> bool {
+        *self == Self::Allow
     }
 }
 
@@ -202,6 +236,24 @@ impl Category {
             Self::IllicitViolent => "illicit/violent",
         }
     }
+
+    /// The category that covers it, if it is not itself at the top.
+    pub fn parent(self) -> Option<Self> {
+        match self {
+            Self::HateThreatening => Some(Self::Hate),
+            Self::HarassmentThreatening => Some(Self::Harassment),
+            Self::SelfHarmIntent | Self::SelfHarmInstructions => Some(Self::SelfHarm),
+            Self::SexualMinors => Some(Self::Sexual),
+            Self::ViolenceGraphic => Some(Self::Violence),
+            Self::IllicitViolent => Some(Self::Illicit),
+            Self::Hate
+            | Self::Harassment
+            | Self::SelfHarm
+            | Self::Sexual
+            | Self::Violence
+            | Self::Illicit => None,
+        }
+    }
 }
 
 /// An exception: exactly one of `term`, `category`, `entity` and `target` says for what.
@@ -217,15 +269,19 @@ pub struct Override {
     /// An entity type that redaction knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entity: Option<EntityType>,
-    /// A policy target.
+    /// A policy target: every violation in its calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The decision in place of the policy's.
+    /// Targets that an exception for a term, category or entity type is limited to; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<String>,
+    /// The decision in place of the policy's; `rules.rewrite_instead_of_refuse` does not change it. `allow` leaves
+    /// the text as it is; `rewrite` of an entity type replaces it, as redaction does by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<Decision>,
-    /// The reason code in place of the decision's.
+    /// The reason code in place of the decision's: capital letters, digits and `_`, at most 64.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason_code: Option<String>,
+    pub reason_code: Option<ReasonCode>,
     /// A rollout of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
@@ -412,6 +468,11 @@ impl PolicyDocument {
     /// be put in force; whatever is off or unreachable is not listed.
     pub fn unsupported(&self) -> Vec<Problem> {
         validate::unsupported(self)
+    }
+
+    /// The decisions that some call may come to by this policy.
+    pub fn reachable_decisions(&self) -> BTreeSet<Decision> {
+        validate::reachable(self)
     }
 
     /// SHA-256 of the document as canonical JSON: keys sorted, defaults filled in.

@@ -5,10 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::entities::EntityType;
-use crate::matching::terms::{Part, Terms};
+use crate::matching::terms::{self, Part, Terms};
 use crate::matching::{Before, Normal, normalise};
 use crate::revision::Revision;
-use crate::scan::{Scan, What};
+use crate::scan::{Scan, Span, What};
+use crate::subject::Subject;
+use crate::verdict::Decision;
 
 /// Something found in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub struct Find {
     pub range: Range<usize>,
     /// What it is.
     pub what: Found,
+    /// What it alone comes to.
+    pub decision: Decision,
+    /// Which of `rules.overrides` says so.
+    pub override_index: Option<usize>,
 }
 
 /// What was found.
@@ -33,15 +39,25 @@ pub enum Found {
     Entity(EntityType),
 }
 
-/// Every denied term and, where the policy redacts, every entity in a whole text, in order. Finds may overlap.
-pub fn find_violations(revision: &Revision, text: &str) -> Vec<Find> {
+/// Every denied term and, where the policy redacts, every entity in a whole text, in order, but for entities that an
+/// override leaves in place. Finds may overlap.
+pub fn find_violations(revision: &Revision, subject: &Subject, text: &str) -> Vec<Find> {
     let mut scan = Scan::default();
-    scan.run(revision, text, 0, false);
+    scan.run(revision, subject, text, 0, false);
     let what = |what| match what {
         What::Term(group) => found_term(&revision.denylist, group),
         What::Entity(entity) => Found::Entity(entity),
     };
-    scan.spans.iter().map(|span| Find { range: span.start..span.end, what: what(span.what) }).collect()
+    let find = |span: &Span| {
+        let effect = revision.effect(subject, span.what);
+        Find {
+            range: span.start..span.end,
+            what: what(span.what),
+            decision: effect.decision,
+            override_index: effect.override_index,
+        }
+    };
+    scan.spans.iter().map(find).collect()
 }
 
 /// Every allowlist term in a whole text, in order.
@@ -50,7 +66,13 @@ pub fn find_allowed(revision: &Revision, text: &str) -> Vec<Find> {
     let part = Part { text, before: Before::START, more: false };
     revision.allowlist.find(part, &mut Normal::default(), &mut found);
     let what = |group| found_term(&revision.allowlist, group);
-    found.iter().map(|found| Find { range: found.start..found.end, what: what(found.group) }).collect()
+    let find = |found: &terms::Found| Find {
+        range: found.start..found.end,
+        what: what(found.group),
+        decision: Decision::Allow,
+        override_index: None,
+    };
+    found.iter().map(find).collect()
 }
 
 /// The form in which a term and a text are compared: case folded, compatibility forms and look-alikes resolved, marks and
@@ -78,7 +100,7 @@ mod tests {
         let document = PolicyDocument::parse(&json!({"policy_id": "p", "rules": rules})).unwrap();
         let revision = Revision::compile(document, 1).unwrap();
         let text = "ｔheft  of it, a@b.org";
-        let finds = find_violations(&revision, text);
+        let finds = find_violations(&revision, &Subject::default(), text);
         let at: Vec<_> = finds.iter().map(|find| &text[find.range.clone()]).collect();
         assert_eq!(at, ["ｔheft", "of it", "a@b.org"]);
         assert_eq!(

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::document::Category;
+use crate::effects::Fired;
 use crate::masker::Masker;
 use crate::matching::{Before, Normal, terms::Part};
 use crate::revision::Revision;
@@ -69,6 +70,8 @@ pub struct InputVerdict {
     pub decision: Decision,
     /// Why.
     pub reason_code: ReasonCode,
+    /// What set both.
+    pub fired: Fired,
     /// Whether the policy has an allowlist and the last user message has nothing of it.
     pub allowlist_missed: bool,
     /// Denylist terms found, in the policy's spelling and order, each once.
@@ -91,13 +94,15 @@ pub struct InputVerdict {
 /// allowlist would look at the user message before it.
 pub fn evaluate_input(
     revision: &Revision,
-    _subject: &Subject,
+    subject: &Subject,
     texts: &[Text<'_>],
     masker: &mut Masker,
 ) -> InputVerdict {
     let mut scan = Scan::default();
     let mut redactions = Redactions::new();
     let mut groups = Vec::new();
+    let mut fired = Fired::default();
+    let mut violated = false;
     let mut scanned_bytes = 0;
     let mut finds: Vec<(usize, Vec<Span>)> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
@@ -109,10 +114,15 @@ pub fn evaluate_input(
         }
         scanned_bytes += text.text.len() as u64;
         scan.reset();
-        scan.run(revision, &text.text, 0, false);
+        scan.run(revision, subject, &text.text, 0, false);
         for span in &scan.spans {
+            let effect = revision.effect(subject, span.what);
+            fired.add(effect);
             match span.what {
-                What::Term(group) => groups.push(group),
+                What::Term(group) => {
+                    groups.push(group);
+                    violated |= !effect.leaves();
+                }
                 What::Entity(entity) => *redactions.entry(entity).or_default() += 1,
             }
         }
@@ -123,20 +133,17 @@ pub fn evaluate_input(
     let denylist_hits = revision.denylist.spellings_of(groups);
     let allowlist_hits = allowlist_hits(revision, texts);
     let allowlist_missed = !revision.allowlist.is_empty() && allowlist_hits.is_empty();
-    let decision = match (denylist_hits.is_empty(), allowlist_missed) {
-        (false, _) => revision.violation_decision(),
-        (true, true) => revision.miss_decision(),
-        (true, false) => Decision::Allow,
-    };
-    let of_entities = redactions.keys().filter_map(|entity| revision.entity_decision(*entity)).max();
-    let decision = of_entities.map_or(decision, |of_entities| of_entities.max(decision));
+    if allowlist_missed && !violated {
+        fired.add(revision.miss_effect(subject));
+    }
+    let decision = fired.decision();
     let cuts = matches!(decision, Decision::Rewrite | Decision::Summary);
     let edits = finds
         .iter()
         .filter_map(|(index, spans)| {
             let text = &texts.get(*index)?.text;
             let edits = if cuts {
-                rewrite::cut(revision, text, spans, masker)
+                rewrite::cut(revision, subject, text, spans, masker)
             } else {
                 rewrite::redact(revision, text, spans, masker)
             };
@@ -145,7 +152,8 @@ pub fn evaluate_input(
         .collect();
     InputVerdict {
         decision,
-        reason_code: ReasonCode::of(decision, !redactions.is_empty()),
+        reason_code: fired.reason_code(!redactions.is_empty()),
+        fired,
         allowlist_missed,
         denylist_hits,
         allowlist_hits,

@@ -3,6 +3,7 @@
 //! sockets, the clock, randomness, and any knowledge of an API's message format.
 
 pub mod document;
+mod effects;
 pub mod entities;
 pub mod finds;
 pub mod input;
@@ -22,6 +23,7 @@ mod verdict;
 mod wording;
 
 pub use document::{Category, PolicyDocument};
+pub use effects::{Fired, RuleEffect};
 pub use entities::EntityType;
 pub use input::{Edit, InputVerdict, Role, Text, TextEdits, apply_edits, evaluate_input};
 pub use masker::Masker;

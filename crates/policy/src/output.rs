@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::document::Category;
+use crate::effects::Fired;
 use crate::entities::CONTEXT_BYTES;
 use crate::masker::{From, Masker};
 use crate::revision::Revision;
@@ -15,13 +16,13 @@ use crate::verdict::{Decision, Redactions};
 /// Decided bytes kept beyond the context before they are moved out of the way.
 const DECIDED_BYTES_MAX: usize = 1024;
 
-/// What happens at the first denied term. A stream stops in either mode at an entity that the policy does not only
-/// replace; a whole text is then masked to its end.
+/// What happens at a find that may not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputMode {
-    /// It is covered by a mask, and the text goes on.
+    /// It is covered by a mask or placeholder, whatever its rule, and the text goes on.
     Mask,
-    /// The text before it is released, and nothing after.
+    /// As its rule says: covered by `rewrite`; by what is more severe, the text before it is released, and nothing
+    /// after.
     Stop,
 }
 
@@ -31,19 +32,19 @@ pub enum OutputMode {
 pub enum Flow {
     /// More may be pushed.
     Continue,
-    /// Stopped at a denied term: nothing more will ever be released.
+    /// Stopped at a find: nothing more will ever be released.
     Stop,
 }
 
 /// What was found in an answer, so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutputFindings {
+    /// What the finds come to.
+    pub fired: Fired,
     /// Denylist terms found, in the policy's spelling and order, each once.
     pub denylist_hits: Vec<Arc<str>>,
     /// Entities taken out, by type.
     pub redactions: Redactions,
-    /// The most severe of what the entities come to, where that is more than replacing them.
-    pub entity_decision: Option<Decision>,
     /// Listed categories that fired.
     pub triggered_categories: Vec<Category>,
     /// Whether what is released differs from what was pushed.
@@ -57,11 +58,21 @@ impl OutputFindings {
         for (entity, count) in &other.redactions {
             *self.redactions.entry(*entity).or_default() += count;
         }
-        self.entity_decision = self.entity_decision.max(other.entity_decision);
         self.triggered_categories.extend(&other.triggered_categories);
         self.triggered_categories.sort_unstable();
         self.triggered_categories.dedup();
         self.changed |= other.changed;
+        self.fired.merge(&other.fired);
+    }
+
+    /// Whether the answer holds what the policy forbids. An entity that is merely replaced is not that.
+    pub fn violates(&self) -> bool {
+        self.fired.decision() > Decision::Allow
+    }
+
+    /// Whether the answer cannot go on, not even with what was found taken out.
+    pub fn stops(&self) -> bool {
+        self.fired.decision() > Decision::Rewrite
     }
 }
 
@@ -72,6 +83,7 @@ impl OutputFindings {
 #[derive(Debug)]
 pub struct OutputScan {
     revision: Arc<Revision>,
+    subject: Subject,
     scan: Scan,
     release: Release,
     /// Context, then what is held.
@@ -84,11 +96,12 @@ pub struct OutputScan {
 
 impl OutputScan {
     /// A scan of a channel that has had no text yet.
-    pub fn new(revision: Arc<Revision>, _subject: &Subject, mode: OutputMode) -> Self {
+    pub fn new(revision: Arc<Revision>, subject: &Subject, mode: OutputMode) -> Self {
         Self {
             revision,
+            subject: subject.clone(),
             scan: Scan::default(),
-            release: Release::new(mode, true),
+            release: Release::new(mode),
             buffer: String::new(),
             undecided: 0,
             scanned: 0,
@@ -141,9 +154,10 @@ impl OutputScan {
 
     fn advance(&mut self, more: bool, masker: &mut Masker, released: &mut String) -> Flow {
         let before = released.len();
-        let decided = self.scan.run(&self.revision, &self.buffer, self.undecided, more);
+        let decided = self.scan.run(&self.revision, &self.subject, &self.buffer, self.undecided, more);
         self.release.pass(
             &self.revision,
+            &self.subject,
             &self.scan,
             &self.buffer,
             self.undecided,
@@ -182,28 +196,26 @@ impl OutputScan {
 /// Judges a whole text. The first value is what may leave, `None` for the text as it is.
 pub fn scan_text(
     revision: &Revision,
-    _subject: &Subject,
+    subject: &Subject,
     text: &str,
     mode: OutputMode,
     masker: &mut Masker,
 ) -> (Option<String>, OutputFindings) {
     let mut scan = Scan::default();
-    let decided = scan.run(revision, text, 0, false);
+    let decided = scan.run(revision, subject, text, 0, false);
     if scan.spans.is_empty() {
         return (None, OutputFindings::default());
     }
-    let mut release = Release::new(mode, mode == OutputMode::Stop);
+    let mut release = Release::new(mode);
     let mut out = String::with_capacity(text.len());
-    release.pass(revision, &scan, text, 0, decided, masker, &mut out);
-    (Some(out), release.findings)
+    release.pass(revision, subject, &scan, text, 0, decided, masker, &mut out);
+    (release.findings.changed.then_some(out), release.findings)
 }
 
 /// Turns finds into what may leave.
 #[derive(Debug)]
 struct Release {
     mode: OutputMode,
-    /// Whether an entity that comes to a decision of its own ends it.
-    stops_at_entities: bool,
     findings: OutputFindings,
     /// Groups of the terms found, sorted; `findings` has their spellings.
     groups: Vec<u32>,
@@ -213,15 +225,8 @@ struct Release {
 }
 
 impl Release {
-    fn new(mode: OutputMode, stops_at_entities: bool) -> Self {
-        Self {
-            mode,
-            stops_at_entities,
-            findings: OutputFindings::default(),
-            groups: Vec::new(),
-            covered: 0,
-            stopped: false,
-        }
+    fn new(mode: OutputMode) -> Self {
+        Self { mode, findings: OutputFindings::default(), groups: Vec::new(), covered: 0, stopped: false }
     }
 
     /// Releases `text[from..to]` as the finds of `scan` allow.
@@ -229,6 +234,7 @@ impl Release {
     fn pass(
         &mut self,
         revision: &Revision,
+        subject: &Subject,
         scan: &Scan,
         text: &str,
         from: usize,
@@ -238,15 +244,15 @@ impl Release {
     ) {
         let mut at = from.max(self.covered).max(scan.tail_end);
         for span in &scan.spans {
-            let stops = match span.what {
-                What::Term(_) => self.mode == OutputMode::Stop,
-                What::Entity(entity) => {
-                    *self.findings.redactions.entry(entity).or_default() += 1;
-                    let decision = revision.entity_decision(entity);
-                    self.findings.entity_decision = self.findings.entity_decision.max(decision);
-                    self.stops_at_entities && decision.is_some()
-                }
-            };
+            if let What::Entity(entity) = span.what {
+                *self.findings.redactions.entry(entity).or_default() += 1;
+            }
+            let effect = revision.effect(subject, span.what);
+            self.findings.fired.add(effect);
+            if effect.leaves() {
+                continue;
+            }
+            let stops = self.mode == OutputMode::Stop && effect.stops();
             if span.start >= at {
                 out.push_str(text.get(at..span.start).unwrap_or_default());
                 match span.what {

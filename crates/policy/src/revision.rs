@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use crate::document::{PolicyDocument, ResponseMode};
+use crate::document::{Category, PolicyDocument, ResponseMode};
+use crate::effects::{Effects, RuleEffect};
 use crate::entities::{EntitySet, EntityType};
 use crate::matching::normalise;
 use crate::matching::terms::Terms;
 use crate::problems::Problem;
 use crate::redaction::RedactionAction;
+use crate::scan::What;
+use crate::subject::Subject;
 use crate::validate;
 use crate::verdict::{Decision, ReasonCode};
 use crate::wording::Wording;
@@ -34,6 +37,7 @@ pub struct Revision {
     wording: Wording,
     pub(crate) denylist: Terms,
     pub(crate) allowlist: Terms,
+    effects: Effects,
 }
 
 impl Revision {
@@ -48,13 +52,15 @@ impl Revision {
             return Err(problems);
         }
         let redaction = &document.rules.redaction;
+        let denylist = Terms::new(document.rules.denylist.iter().map(String::as_str));
         let mut revision = Self {
             entities: redaction.set(),
             actions: EntityType::ALL.iter().map(|entity| redaction.action_of(*entity)).collect(),
             hash_key: redaction.hash_key(&document.policy_id),
             digest: document.digest(),
             mask: mask(&document.rules.denylist),
-            denylist: Terms::new(document.rules.denylist.iter().map(String::as_str)),
+            effects: Effects::new(&document, &denylist),
+            denylist,
             allowlist: Terms::new(document.rules.allowlist.iter().map(String::as_str)),
             wording: Wording::default(),
             document,
@@ -107,12 +113,12 @@ impl Revision {
         self.document.rules.scan_system
     }
 
-    /// What a denylist hit comes to, in messages and answers alike.
+    /// What a denylist hit or a flagged category comes to where no override says otherwise.
     pub fn violation_decision(&self) -> Decision {
         validate::violation_decision(&self.document)
     }
 
-    /// What an allowlist miss comes to.
+    /// What an allowlist miss comes to where no override says otherwise.
     pub fn miss_decision(&self) -> Decision {
         validate::after_replacement(&self.document, Decision::Refuse)
     }
@@ -144,6 +150,40 @@ impl Revision {
         }
     }
 
+    /// What a listed category comes to in a call.
+    pub fn category_effect(&self, subject: &Subject, category: Category) -> RuleEffect<'_> {
+        self.effects.category(&self.document, subject, category)
+    }
+
+    /// What an entity comes to in a call.
+    pub fn entity_effect(&self, subject: &Subject, entity: EntityType) -> RuleEffect<'_> {
+        self.effects.entity(subject, entity, self.entity_decision(entity))
+    }
+
+    /// What an allowlist miss comes to in a call.
+    pub fn miss_effect(&self, subject: &Subject) -> RuleEffect<'_> {
+        self.effects.unnamed(subject, self.miss_decision())
+    }
+
+    /// What content that cannot be read comes to in a call; `None` where the policy lets it pass.
+    pub fn unscannable_effect(&self, subject: &Subject) -> Option<RuleEffect<'_>> {
+        let decision = self.document.rules.unscannable.decision();
+        (decision != Decision::Allow).then(|| self.effects.unnamed(subject, decision))
+    }
+
+    /// What a find comes to in a call.
+    pub(crate) fn effect(&self, subject: &Subject, what: What) -> RuleEffect<'_> {
+        match what {
+            What::Term(group) => self.effects.term(&self.document, subject, group),
+            What::Entity(entity) => self.entity_effect(subject, entity),
+        }
+    }
+
+    /// Whether entities of this type stay as they are in a call.
+    pub(crate) fn leaves_entity(&self, subject: &Subject, entity: EntityType) -> bool {
+        self.effects.has_entities() && self.entity_effect(subject, entity).leaves()
+    }
+
     /// Whether personal data and secrets are replaced.
     pub fn redacts(&self) -> bool {
         self.document.rules.redact
@@ -159,7 +199,8 @@ impl Revision {
         self.actions.get(entity as usize).copied().unwrap_or_default()
     }
 
-    /// What finding a type of personal data or secret comes to; `None` where it is replaced and no more.
+    /// What finding a type of personal data or secret comes to where no override says otherwise; `None` where it is
+    /// replaced and no more.
     pub fn entity_decision(&self, entity: EntityType) -> Option<Decision> {
         validate::entity_decision(&self.document, self.redaction_action(entity))
     }

@@ -5,6 +5,7 @@ use crate::input::{Edit, apply_edits};
 use crate::masker::{From, Masker};
 use crate::revision::Revision;
 use crate::scan::{Scan, Span, What};
+use crate::subject::Subject;
 
 /// Rounds of cutting and looking again. One is enough for any text not made to defeat it: a term wrapped in
 /// itself takes one per layer. After the last, the text as a whole goes.
@@ -18,14 +19,38 @@ pub(crate) fn redact(revision: &Revision, text: &str, spans: &[Span], masker: &m
 }
 
 /// The edits that cut out denied spans and put placeholders in place of entities, such that a new search finds
-/// neither.
-pub(crate) fn cut(revision: &Revision, text: &str, spans: &[Span], masker: &mut Masker) -> Vec<Edit> {
-    let mut edits = merge(revision, text, spans, masker);
+/// neither. What an override of the call leaves in place stays.
+pub(crate) fn cut(
+    revision: &Revision,
+    subject: &Subject,
+    text: &str,
+    spans: &[Span],
+    masker: &mut Masker,
+) -> Vec<Edit> {
+    cut_where(revision, subject, text, spans, masker, |span| !revision.effect(subject, span.what).leaves())
+}
+
+/// The same for a text that stands in every call: all that any call's rules could find goes.
+pub(crate) fn cut_all(revision: &Revision, text: &str, spans: &[Span]) -> Vec<Edit> {
+    cut_where(revision, &Subject::default(), text, spans, &mut Masker::new(), |_| true)
+}
+
+fn cut_where(
+    revision: &Revision,
+    subject: &Subject,
+    text: &str,
+    spans: &[Span],
+    masker: &mut Masker,
+    goes: impl Fn(&Span) -> bool,
+) -> Vec<Edit> {
+    let spans: Vec<Span> = spans.iter().filter(|span| goes(span)).copied().collect();
+    let mut edits = merge(revision, text, &spans, masker);
     let mut scan = Scan::default();
     for _ in 0..ROUNDS_MAX {
         let left = apply_edits(text, &edits);
         scan.reset();
-        scan.run(revision, &left, 0, false);
+        scan.run(revision, subject, &left, 0, false);
+        scan.spans.retain(&goes);
         if scan.spans.is_empty() {
             return edits;
         }

@@ -7,6 +7,7 @@ use crate::entities::{self, Entity, EntityType, Tail};
 use crate::matching::terms::{Found, Part, Terms};
 use crate::matching::{Before, Normal};
 use crate::revision::Revision;
+use crate::subject::Subject;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,9 +36,11 @@ pub(crate) struct Scan {
     floor: usize,
     /// An entity that went on beyond the text.
     tail: Option<Tail>,
+    /// Whether that entity stays in the text.
+    leaves_tail: bool,
     /// Up to where the last run found an entity from before to go on; 0 if there was none.
     pub(crate) tail_end: usize,
-    /// The finds that are final.
+    /// The finds that are final, but for entities that stay in the text.
     pub(crate) spans: Vec<Span>,
     normal: Normal,
     terms: Vec<Found>,
@@ -47,7 +50,14 @@ pub(crate) struct Scan {
 impl Scan {
     /// Searches `text[from..]`; `from` is what the call before returned. Leaves in `spans` the finds that begin
     /// before the returned place, which is the end of the text unless `more` may follow.
-    pub(crate) fn run(&mut self, revision: &Revision, text: &str, from: usize, more: bool) -> usize {
+    pub(crate) fn run(
+        &mut self,
+        revision: &Revision,
+        subject: &Subject,
+        text: &str,
+        from: usize,
+        more: bool,
+    ) -> usize {
         self.spans.clear();
         let entities_decided = self.find_entities(revision, text, from, more);
         let part = Part { text: text.get(from..).unwrap_or_default(), before: self.before, more };
@@ -55,7 +65,7 @@ impl Scan {
         if !revision.denylist.is_empty() && more {
             self.before = Terms::before_at(part, &self.normal, decided - from);
         }
-        self.keep_decided(from, decided);
+        self.keep_decided(revision, subject, from, decided);
         decided
     }
 
@@ -90,7 +100,7 @@ impl Scan {
         if let Some(tail) = &mut self.tail {
             let end = entities::tail_end(text, self.floor, tail, more);
             self.floor = end.unwrap_or(text.len());
-            self.tail_end = self.floor;
+            self.tail_end = if self.leaves_tail { 0 } else { self.floor };
             if end.is_none() {
                 return text.len();
             }
@@ -100,7 +110,7 @@ impl Scan {
     }
 
     /// Keeps what begins before `decided`; the rest is found again, with what follows.
-    fn keep_decided(&mut self, from: usize, decided: usize) {
+    fn keep_decided(&mut self, revision: &Revision, subject: &Subject, from: usize, decided: usize) {
         for found in &self.terms {
             let (start, end) = (from + found.start, from + found.end);
             if start < decided {
@@ -108,9 +118,13 @@ impl Scan {
             }
         }
         for entity in self.entities.iter().filter(|entity| entity.start < decided) {
-            self.spans.push(Span { start: entity.start, end: entity.end, what: What::Entity(entity.entity) });
             self.floor = entity.end;
             self.tail = entity.tail;
+            self.leaves_tail = revision.leaves_entity(subject, entity.entity);
+            if !self.leaves_tail {
+                let what = What::Entity(entity.entity);
+                self.spans.push(Span { start: entity.start, end: entity.end, what });
+            }
         }
         if self.spans.len() > 1 {
             self.spans.sort_unstable_by_key(|span| (span.start, Reverse(span.end), span.what));

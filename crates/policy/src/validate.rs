@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::document::{PolicyDocument, ResponsePattern, Rollout};
+use crate::document::{Category, Override, PolicyDocument, ResponsePattern, Rollout, Rules, Unscannable};
+use crate::entities::{EntitySet, EntityType};
 use crate::matching::terms::{Part, TERM_CHARS_MAX, Terms};
 use crate::matching::{Before, Normal, normalise};
 use crate::problems::Problem;
@@ -54,8 +55,18 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
             "moderation categories are not supported by this version: leave the list empty",
         );
     }
-    if !rules.overrides.is_empty() {
-        add("rules.overrides", "overrides are not supported by this version: leave the list empty");
+    for (index, rule) in rules.overrides.iter().enumerate() {
+        let path = format!("rules.overrides[{index}]");
+        if let Some(action @ (Decision::Summary | Decision::Escalate)) = rule.action {
+            add(&format!("{path}.action"), &not_yet(action));
+        }
+        if rule.rollout.as_ref().is_some_and(|rollout| rollout.shadow.enabled || rollout.canary.enabled) {
+            let message = "rollouts of one rule are not supported by this version: switch both off";
+            add(&format!("{path}.rollout"), message);
+        }
+    }
+    if rules.unscannable != Unscannable::Allow {
+        add("rules.unscannable", "is not supported by this version: leave it out");
     }
     if rules.redact {
         if rules.redaction.restore {
@@ -76,9 +87,8 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
         ("refusal_replacement.mode", document.refusal_replacement.mode, replaces),
     ];
     for (path, pattern, reachable) in patterns {
-        let name = pattern.decision().as_str();
         if reachable && matches!(pattern, ResponsePattern::Summary | ResponsePattern::Escalate) {
-            add(path, &format!("`{name}` is not supported by this version: use `rewrite` or `refuse`"));
+            add(path, &not_yet(pattern.decision()));
         }
     }
     let org = &document.org_controls;
@@ -103,17 +113,71 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
     problems
 }
 
+fn not_yet(decision: Decision) -> String {
+    format!("`{}` is not supported by this version: use `rewrite` or `refuse`", decision.as_str())
+}
+
 /// Decisions that the policy can come to.
 pub(crate) fn reachable(document: &PolicyDocument) -> BTreeSet<Decision> {
-    let mut decisions = BTreeSet::from([Decision::Allow]);
-    if fires_pattern(document) {
-        decisions.insert(violation_decision(document));
+    outcomes(document).into_iter().map(|(decision, _)| decision).collect()
+}
+
+/// What rules can come to: the decision, and the code in place of its own.
+fn outcomes(document: &PolicyDocument) -> Vec<(Decision, Option<&ReasonCode>)> {
+    let rules = &document.rules;
+    let violation = violation_decision(document);
+    let mut outcomes = vec![(Decision::Allow, None)];
+    let mut unnamed = Vec::new();
+    if rules.denylist.iter().any(|term| keeps(rules, &Name::Term(&normalise(term))))
+        || rules.flagged_categories.iter().any(|category| keeps(rules, &Name::Category(*category)))
+    {
+        unnamed.push(violation);
     }
-    if !document.rules.allowlist.is_empty() {
-        decisions.insert(after_replacement(document, Decision::Refuse));
+    if !rules.allowlist.is_empty() {
+        unnamed.push(after_replacement(document, Decision::Refuse));
     }
-    decisions.extend(entity_decisions(document));
-    decisions
+    if rules.unscannable != Unscannable::Allow {
+        unnamed.push(rules.unscannable.decision());
+    }
+    unnamed.extend(entity_decisions(document));
+    outcomes.extend(unnamed.iter().map(|decision| (*decision, None)));
+    for rule in &rules.overrides {
+        let code = rule.reason_code.as_ref();
+        if let Some(entity) = rule.entity {
+            let own = entity_decision(document, rules.redaction.action_of(entity));
+            let decision = match rule.action {
+                Some(action) if action > Decision::Rewrite => action,
+                Some(_) => Decision::Allow,
+                None => own.unwrap_or(Decision::Allow),
+            };
+            outcomes.push((decision, code));
+        } else if rule.target.is_none() {
+            outcomes.push((rule.action.unwrap_or(violation), code));
+        } else {
+            outcomes.extend(unnamed.iter().map(|decision| (rule.action.unwrap_or(*decision), code)));
+        }
+    }
+    outcomes
+}
+
+/// What an override is for.
+enum Name<'n> {
+    /// In normal form.
+    Term(&'n str),
+    Category(Category),
+    Entity(EntityType),
+}
+
+/// Whether the policy's own rule decides in some call: what an override without targets decides, it decides no more.
+fn keeps(rules: &Rules, name: &Name<'_>) -> bool {
+    !rules.overrides.iter().any(|rule| {
+        rule.targets.is_empty()
+            && match name {
+                Name::Term(form) => rule.term.as_ref().is_some_and(|term| normalise(term) == *form),
+                Name::Category(category) => rule.category == Some(*category),
+                Name::Entity(entity) => rule.entity == Some(*entity),
+            }
+    })
 }
 
 /// What an action comes to beside replacing the value.
@@ -127,11 +191,11 @@ pub(crate) fn entity_decision(document: &PolicyDocument, action: RedactionAction
 
 /// What the entities that are looked for can come to.
 fn entity_decisions(document: &PolicyDocument) -> impl Iterator<Item = Decision> {
-    let redaction = document.rules.redact.then_some(&document.rules.redaction);
-    redaction
-        .into_iter()
-        .flat_map(|redaction| redaction.actions_in_use())
-        .filter_map(|action| entity_decision(document, action))
+    let rules = &document.rules;
+    let set = if rules.redact { rules.redaction.set() } else { EntitySet::default() };
+    set.iter()
+        .filter(|entity| keeps(rules, &Name::Entity(*entity)))
+        .filter_map(|entity| entity_decision(document, rules.redaction.action_of(entity)))
 }
 
 /// What a denylist hit or a flagged category comes to.
@@ -188,10 +252,22 @@ fn check_terms(path: &str, terms: &[String], problems: &mut Vec<Problem>) {
 
 fn check_reason_codes(document: &PolicyDocument, problems: &mut Vec<Problem>) {
     let Some(listed) = &document.rules.reason_codes else { return };
-    let mut codes: Vec<ReasonCode> =
-        reachable(document).into_iter().map(|decision| ReasonCode::of(decision, false)).collect();
+    let mut codes: BTreeSet<ReasonCode> = outcomes(document)
+        .into_iter()
+        .map(|(decision, code)| code.cloned().unwrap_or_else(|| ReasonCode::of(decision, false)))
+        .collect();
     if document.rules.redact {
-        codes.push(ReasonCode::Redact);
+        codes.insert(ReasonCode::Redact);
+    }
+    for (index, code) in listed.iter().enumerate() {
+        let known = document.rules.overrides.iter().any(|rule| rule.reason_code.as_ref() == Some(code));
+        if code.is_custom() && !known {
+            let message = format!(
+                "`{}` is neither a standard code nor the `reason_code` of an override: correct or remove it",
+                code.as_str()
+            );
+            problems.push(Problem::new(format!("rules.reason_codes[{index}]"), message));
+        }
     }
     for code in codes {
         if !listed.contains(&code) {
@@ -205,37 +281,65 @@ fn check_reason_codes(document: &PolicyDocument, problems: &mut Vec<Problem>) {
 }
 
 fn check_overrides(document: &PolicyDocument, problems: &mut Vec<Problem>) {
-    for (index, rule) in document.rules.overrides.iter().enumerate() {
+    let rules = &document.rules;
+    for (index, rule) in rules.overrides.iter().enumerate() {
         let path = format!("rules.overrides[{index}]");
+        let mut add = |field: &str, message: &str| {
+            problems.push(Problem::new(format!("{path}{field}"), message));
+        };
         let named =
             [rule.term.is_some(), rule.category.is_some(), rule.entity.is_some(), rule.target.is_some()];
         if named.into_iter().filter(|named| *named).count() != 1 {
-            let message = "name exactly one of `term`, `category`, `entity` and `target`";
-            problems.push(Problem::new(path.clone(), message));
+            add("", "name exactly one of `term`, `category`, `entity` and `target`");
         }
         if rule.action.is_none() && rule.reason_code.is_none() && rule.rollout.is_none() {
-            let message = "changes nothing: add `action`, `reason_code` or `rollout`";
-            problems.push(Problem::new(path.clone(), message));
+            add("", "changes nothing: add `action`, `reason_code` or `rollout`");
         }
         if let Some(term) = &rule.term {
             let form = normalise(term);
-            if !document.rules.denylist.iter().any(|denied| normalise(denied) == form) {
-                problems.push(Problem::new(
-                    format!("{path}.term"),
-                    "is not a term of `rules.denylist`: add it there",
-                ));
+            if !rules.denylist.iter().any(|denied| normalise(denied) == form) {
+                add(".term", "is not a term of `rules.denylist`: add it there");
             }
         }
-        if rule.target.as_ref().is_some_and(String::is_empty) {
-            problems.push(Problem::new(format!("{path}.target"), "is empty: name a target"));
+        if rule.category.is_some_and(|category| !rules.flagged_categories.contains(&category)) {
+            add(".category", "is not in `rules.flagged_categories`: add it there");
         }
-        if rule.reason_code.as_ref().is_some_and(String::is_empty) {
-            problems.push(Problem::new(format!("{path}.reason_code"), "is empty: name a code"));
+        if rule.entity.is_some() && !rules.redact {
+            add(".entity", "nothing looks for it while `rules.redact` is off: set that to true");
+        } else if rule.entity.is_some_and(|entity| !rules.redaction.set().has(entity)) {
+            add(".entity", "is not among the types looked for: add it to `rules.redaction.entities`");
+        }
+        if rule.target.as_ref().is_some_and(String::is_empty) {
+            add(".target", "is empty: name a target");
+        }
+        if rule.target.is_some() && !rule.targets.is_empty() {
+            add(".targets", "limits a term, category or entity: beside `target`, leave it out");
+        }
+        for (at, target) in rule.targets.iter().enumerate() {
+            if target.is_empty() {
+                add(&format!(".targets[{at}]"), "is empty: name a target or remove it");
+            }
+        }
+        let twin = rules.overrides.iter().take(index).position(|earlier| contradict(earlier, rule));
+        if let Some(twin) = twin {
+            let message =
+                format!("contradicts `rules.overrides[{twin}]`, which is for the same: keep one of them");
+            add("", &message);
         }
         if let Some(rollout) = &rule.rollout {
             check_rollout(&format!("{path}.rollout"), rollout, problems);
         }
     }
+}
+
+/// Whether two overrides are for the same in the same calls and say different things of it.
+fn contradict(left: &Override, right: &Override) -> bool {
+    let term = |rule: &Override| rule.term.as_deref().map(normalise);
+    let targets = |rule: &Override| rule.targets.iter().cloned().collect::<BTreeSet<String>>();
+    let subject = |rule: &Override| (term(rule), rule.category, rule.entity, rule.target.clone());
+    subject(left) == subject(right)
+        && targets(left) == targets(right)
+        && (left.action, &left.reason_code) != (right.action, &right.reason_code)
 }
 
 fn check_templates(document: &PolicyDocument, problems: &mut Vec<Problem>) {

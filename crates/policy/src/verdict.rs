@@ -1,18 +1,19 @@
 //! The words a verdict is made of, and how input and output verdicts become one. How a text comes by its
 //! findings is in `input` and `output`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::document::Category;
 use crate::entities::EntityType;
 use crate::input::InputVerdict;
 use crate::output::OutputFindings;
 use crate::revision::Revision;
-use crate::subject::Subject;
 
 /// What a policy says of a request or an answer, from mild to severe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -44,8 +45,7 @@ impl Decision {
 }
 
 /// Why, in one word: what `rules.reason_codes` lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReasonCode {
     /// Nothing was found.
     Allow,
@@ -59,12 +59,36 @@ pub enum ReasonCode {
     Escalate,
     /// Did not pass.
     Refuse,
+    /// A policy's own, from one of its overrides: capital letters, digits and `_`.
+    Custom(Arc<str>),
 }
 
+/// Characters in a policy's own reason code. It stands in headers and is a column's value at destinations.
+const REASON_CODE_CHARS_MAX: usize = 64;
+
 impl ReasonCode {
+    const STANDARD: [Self; 6] =
+        [Self::Allow, Self::Redact, Self::Rewrite, Self::Summary, Self::Escalate, Self::Refuse];
+
+    /// Reads a code by its wire name.
+    pub fn parse(name: &str) -> Option<Self> {
+        if let Some(code) = Self::STANDARD.into_iter().find(|code| code.as_str() == name) {
+            return Some(code);
+        }
+        let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let fits = (1..=REASON_CODE_CHARS_MAX).contains(&name.len()) && name.chars().all(allowed);
+        fits.then(|| Self::Custom(name.into()))
+    }
+
+    /// Whether it is a policy's own.
+    pub fn is_custom(&self) -> bool {
+        matches!(self, Self::Custom(_))
+    }
+
     /// The wire name, as in `x-policy-reason-code`.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
+            Self::Custom(code) => code,
             Self::Allow => "ALLOW",
             Self::Redact => "REDACT",
             Self::Rewrite => "REWRITE",
@@ -84,6 +108,52 @@ impl ReasonCode {
             Decision::Escalate => Self::Escalate,
             Decision::Refuse => Self::Refuse,
         }
+    }
+}
+
+impl Serialize for ReasonCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ReasonCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).ok_or_else(|| {
+            let standard = Self::STANDARD.map(|code| format!("`{}`", code.as_str())).join(", ");
+            D::Error::custom(format!(
+                "expected {standard}, or a code of your own: 1 to {REASON_CODE_CHARS_MAX} capital letters, digits and `_`"
+            ))
+        })
+    }
+}
+
+impl JsonSchema for ReasonCode {
+    fn schema_name() -> Cow<'static, str> {
+        "ReasonCode".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let described = [
+            "Nothing was found.",
+            "Personal data or secrets were replaced, and that is all that happened.",
+            "Offending text was taken out, or an instruction added.",
+            "The answer was replaced by a summary.",
+            "Waits for a person.",
+            "Did not pass.",
+        ];
+        let mut choices: Vec<serde_json::Value> = Self::STANDARD
+            .iter()
+            .zip(described)
+            .map(|(code, text)| serde_json::json!({"const": code.as_str(), "description": text}))
+            .collect();
+        choices.push(serde_json::json!({
+            "type": "string",
+            "pattern": format!("^[A-Z0-9_]{{1,{REASON_CODE_CHARS_MAX}}}$"),
+            "description": "A policy's own, the `reason_code` of one of its overrides.",
+        }));
+        schemars::json_schema!({"description": "Why, in one word.", "anyOf": choices})
     }
 }
 
@@ -131,16 +201,14 @@ pub struct Verdict {
 
 /// Joins the verdict on the input with what was found in the output. For an answer that was never fetched,
 /// or with several channels, pass the merged findings (see [`OutputFindings::merge`]), empty if there are none.
-pub fn conclude(
-    revision: &Revision,
-    _subject: &Subject,
-    input: &InputVerdict,
-    output: &OutputFindings,
-) -> Verdict {
-    let violated = !output.denylist_hits.is_empty() || !output.triggered_categories.is_empty();
-    let output_decision = if violated { revision.violation_decision() } else { Decision::Allow };
-    let output_decision = output.entity_decision.map_or(output_decision, |found| found.max(output_decision));
-    let decision = input.decision.max(output_decision);
+pub fn conclude(revision: &Revision, input: &InputVerdict, output: &OutputFindings) -> Verdict {
+    let output_decision = output.fired.decision();
+    let mut fired = input.fired.clone();
+    // Where both come to the same, the input set it, and the code with it.
+    if output_decision > input.decision || input.decision == Decision::Allow {
+        fired.merge(&output.fired);
+    }
+    let decision = fired.decision();
     let mut redactions = input.redactions.clone();
     for (entity, count) in &output.redactions {
         *redactions.entry(*entity).or_default() += count;
@@ -152,7 +220,7 @@ pub fn conclude(
     triggered_categories.dedup();
     Verdict {
         decision,
-        reason_code: ReasonCode::of(decision, !redactions.is_empty()),
+        reason_code: fired.reason_code(!redactions.is_empty()),
         stage: if output_decision > input.decision { Stage::Output } else { Stage::Input },
         denylist_hits,
         allowlist_hits: input.allowlist_hits.clone(),

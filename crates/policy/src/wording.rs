@@ -3,10 +3,10 @@
 
 use crate::document::Templates;
 use crate::input::apply_edits;
-use crate::masker::Masker;
 use crate::revision::Revision;
 use crate::rewrite;
 use crate::scan::Scan;
+use crate::subject::Subject;
 
 const REWRITE_INSTRUCTION: &str = "Parts of this conversation were removed or changed under the usage policy of \
      this service. Answer helpfully within that policy: do not guess, restore or discuss what was removed, and \
@@ -55,9 +55,9 @@ impl Wording {
 /// A policy may deny a word that a default uses: there it is left out.
 fn without_denied(revision: &Revision, text: &str) -> String {
     let mut scan = Scan::default();
-    scan.run(revision, text, 0, false);
+    scan.run(revision, &Subject::default(), text, 0, false);
     if scan.spans.is_empty() {
         return text.to_owned();
     }
-    apply_edits(text, &rewrite::cut(revision, text, &scan.spans, &mut Masker::new()))
+    apply_edits(text, &rewrite::cut_all(revision, text, &scan.spans))
 }

@@ -199,10 +199,23 @@ fn only_active_settings_are_unsupported() {
         unsupported(&sample_with("/rollout/canary/enabled", json!(true)))
             .contains(&"rollout.canary.enabled".into())
     );
-    assert!(
-        unsupported(&sample_with("/rules/overrides", json!([{"category": "hate", "action": "allow"}])))
-            .contains(&"rules.overrides".into())
+    let overrides = |list: Value| {
+        let mut found = unsupported(&sample_with("/rules/overrides", list));
+        found.retain(|path| path.starts_with("rules.overrides"));
+        found
+    };
+    assert_eq!(overrides(json!([{"category": "sexual/minors", "action": "refuse"}])), none);
+    assert_eq!(
+        overrides(json!([
+            {"target": "t", "action": "summary"},
+            {"entity": "US_SSN", "action": "escalate"},
+            {"term": "credential theft", "action": "refuse", "rollout": {"shadow": {"enabled": false}}},
+            {"term": "credential theft", "targets": ["t"], "rollout": {"shadow": {"enabled": true}}},
+        ])),
+        ["rules.overrides[0].action", "rules.overrides[1].action", "rules.overrides[3].rollout"]
     );
+    assert_eq!(unsupported(&rules(json!({"unscannable": "allow"}))), none);
+    assert_eq!(unsupported(&rules(json!({"unscannable": "escalate"}))), ["rules.unscannable"]);
 
     // Absent `user_quotas` counts as on when a limit is given.
     let quota = |org: Value| unsupported(&json!({"policy_id": "p", "rules": {}, "org_controls": org}));
@@ -233,6 +246,125 @@ fn only_active_settings_are_unsupported() {
             json!({"denylist": ["a"], "response_pattern": "rewrite", "rewrite_instead_of_refuse": true})
         ),
         none
+    );
+}
+
+#[test]
+fn overrides_name_one_subject_that_exists_and_do_not_contradict() {
+    let found = |overrides: Value| {
+        let found = problems(&rules(json!({
+            "denylist": ["Napalm"],
+            "flagged_categories": ["hate"],
+            "redact": true,
+            "overrides": overrides,
+        })));
+        found.iter().map(|problem| problem.path.replace("rules.overrides", "")).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    let good = json!([
+        {"term": "NAPALM", "action": "allow", "targets": ["lab", "chem"]},
+        {"term": "napalm", "action": "rewrite", "targets": ["lab"]},
+        {"term": "napalm", "action": "escalate", "reason_code": "WEAPONS_1"},
+        {"term": "napalm", "action": "escalate", "reason_code": "WEAPONS_1"},
+        {"category": "hate", "reason_code": "HATE"},
+        {"entity": "US_SSN", "action": "refuse"},
+        {"target": "red-team", "action": "allow"},
+    ]);
+    assert_eq!(found(good), none);
+    assert_eq!(
+        found(json!([
+            {"term": "napalm", "target": "lab", "action": "allow"},
+            {"targets": ["lab"], "action": "allow"},
+            {"term": "napalm"},
+            {"term": "petrol", "action": "allow"},
+            {"category": "hate/threatening", "action": "refuse"},
+            {"target": "", "action": "allow"},
+            {"target": "a", "targets": ["b"], "action": "allow"},
+            {"term": "napalm", "targets": ["a", ""], "action": "allow"},
+        ])),
+        ["[0]", "[1]", "[2]", "[3].term", "[4].category", "[5].target", "[6].targets", "[7].targets[1]"]
+    );
+    assert_eq!(
+        found(json!([
+            {"term": "napalm", "action": "allow", "targets": ["a", "b"]},
+            {"term": "Napalm", "action": "refuse", "targets": ["b", "a"]},
+            {"target": "t", "action": "allow", "reason_code": "A"},
+            {"target": "t", "action": "allow", "reason_code": "B"},
+        ])),
+        ["[1]", "[3]"]
+    );
+    let off = rules(json!({"overrides": [{"entity": "US_SSN", "action": "refuse"}]}));
+    assert_eq!(paths(&problems(&off)), ["rules.overrides[0].entity"]);
+}
+
+#[test]
+fn a_policy_may_have_codes_of_its_own_and_lists_them() {
+    let document = |codes: Value, code: &str| {
+        rules(json!({
+            "denylist": ["napalm"],
+            "reason_codes": codes,
+            "overrides": [{"term": "napalm", "action": "refuse", "reason_code": code}],
+        }))
+    };
+    assert_eq!(problems(&document(json!(["ALLOW", "WEAPONS_1"]), "WEAPONS_1")), []);
+    let missing = problems(&document(json!(["ALLOW", "REFUSE"]), "WEAPONS_1"));
+    assert_eq!(paths(&missing), ["rules.reason_codes"]);
+    assert!(missing[0].message.contains("`WEAPONS_1`"), "{missing:?}");
+    let typo = problems(&document(json!(["ALLOW", "WEAPONS_1", "REFUZE"]), "WEAPONS_1"));
+    assert_eq!(paths(&typo), ["rules.reason_codes[2]"]);
+    for bad in ["", "lower", "WITH SPACE", "É", &"A".repeat(65)] {
+        let found = problems(&document(json!(["ALLOW"]), bad));
+        assert!(paths(&found).contains(&"rules.overrides[0].reason_code"), "{bad}: {found:?}");
+        assert!(found[0].message.contains("capital letters"), "{found:?}");
+    }
+    // What an override always decides, the pattern's own code decides no more; one for a target leaves it reachable.
+    let scoped = rules(json!({
+        "denylist": ["napalm"],
+        "reason_codes": ["ALLOW", "LAB"],
+        "overrides": [{"term": "napalm", "targets": ["lab"], "action": "allow", "reason_code": "LAB"}],
+    }));
+    assert_eq!(paths(&problems(&scoped)), ["rules.reason_codes"]);
+    let schema = PolicyDocument::schema();
+    let codes = schema["$defs"]["ReasonCode"]["anyOf"].as_array().unwrap();
+    assert!(codes.iter().any(|choice| choice["const"] == "REDACT"));
+    assert!(codes.iter().any(|choice| choice["pattern"] == "^[A-Z0-9_]{1,64}$"));
+}
+
+#[test]
+fn a_document_tells_the_decisions_it_may_come_to() {
+    let reachable = |value: Value| {
+        let document = PolicyDocument::parse(&rules(value)).unwrap();
+        document.reachable_decisions().into_iter().collect::<Vec<_>>()
+    };
+    use Decision::{Allow, Escalate, Refuse, Rewrite, Summary};
+    assert_eq!(reachable(json!({"response_pattern": "summary"})), [Allow]);
+    assert_eq!(
+        reachable(json!({"denylist": ["a"], "allowlist": ["b"], "response_pattern": "summary"})),
+        [Allow, Summary, Refuse]
+    );
+    assert_eq!(reachable(json!({"unscannable": "escalate"})), [Allow, Escalate]);
+    assert_eq!(
+        reachable(json!({"denylist": ["a"], "overrides": [{"term": "A", "action": "rewrite"}]})),
+        [Allow, Rewrite]
+    );
+    assert_eq!(
+        reachable(
+            json!({"denylist": ["a"], "overrides": [{"term": "a", "targets": ["t"], "action": "rewrite"}]})
+        ),
+        [Allow, Rewrite, Refuse]
+    );
+    assert_eq!(
+        reachable(json!({"redact": true, "overrides": [{"entity": "SECRET", "action": "rewrite"}]})),
+        [Allow]
+    );
+    assert_eq!(
+        reachable(json!({"redact": true, "overrides": [{"entity": "SECRET", "action": "escalate"}]})),
+        [Allow, Escalate]
+    );
+    assert_eq!(reachable(json!({"overrides": [{"target": "t", "action": "escalate"}]})), [Allow]);
+    assert_eq!(
+        reachable(json!({"allowlist": ["a"], "overrides": [{"target": "t", "action": "escalate"}]})),
+        [Allow, Escalate, Refuse]
     );
 }
 

@@ -73,27 +73,25 @@ fn a_refused_type_in_an_answer_stops_a_stream_and_refuses_it() {
     let (masked, whole) =
         scan_text(&revision, &Subject::default(), TEXT, OutputMode::Mask, &mut Masker::new());
     assert_eq!(masked.unwrap(), "mail [EMAIL_1], card [CARD_1], key [SECRET_1].");
-    for mode in [OutputMode::Mask, OutputMode::Stop] {
-        let mut scan = OutputScan::new(Arc::clone(&revision), &Subject::default(), mode);
-        let (mut masker, mut released) = (Masker::new(), String::new());
-        let mut flow = Flow::Continue;
-        for piece in TEXT.split_inclusive(' ') {
-            flow = scan.push(piece, &mut masker, &mut released);
-            if flow == Flow::Stop {
-                break;
-            }
+    let mut scan = OutputScan::new(Arc::clone(&revision), &Subject::default(), OutputMode::Stop);
+    let (mut masker, mut released) = (Masker::new(), String::new());
+    let mut flow = Flow::Continue;
+    for piece in TEXT.split_inclusive(' ') {
+        flow = scan.push(piece, &mut masker, &mut released);
+        if flow == Flow::Stop {
+            break;
         }
-        assert_eq!((flow, released.as_str()), (Flow::Stop, "mail [EMAIL_1], card "));
-        let input = evaluate_input(&revision, &Subject::default(), &[], &mut masker);
-        for findings in [scan.findings(), &whole] {
-            let verdict = conclude(&revision, &Subject::default(), &input, findings);
-            assert_eq!((verdict.decision, verdict.stage), (Decision::Refuse, Stage::Output));
-            assert_eq!(verdict.redactions[&EntityType::CreditCard], 1);
-        }
+    }
+    assert_eq!((flow, released.as_str()), (Flow::Stop, "mail [EMAIL_1], card "));
+    let input = evaluate_input(&revision, &Subject::default(), &[], &mut masker);
+    for findings in [scan.findings(), &whole] {
+        let verdict = conclude(&revision, &input, findings);
+        assert_eq!((verdict.decision, verdict.stage), (Decision::Refuse, Stage::Output));
+        assert_eq!(verdict.redactions[&EntityType::CreditCard], 1);
     }
     let mut merged = OutputFindings::default();
     merged.merge(&revision, &whole);
-    assert_eq!(merged.entity_decision, Some(Decision::Refuse));
+    assert_eq!(merged.fired.decision(), Decision::Refuse);
 }
 
 #[test]

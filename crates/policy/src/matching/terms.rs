@@ -123,6 +123,15 @@ impl Terms {
         self.spellings.is_empty()
     }
 
+    /// The group of the terms with this normal form.
+    pub(crate) fn group_of(&self, form: &str) -> Option<u32> {
+        let is_it = |group: &Group| {
+            let member = group.members.first().and_then(|member| self.spellings.get(*member as usize));
+            member.is_some_and(|term| normalise(term) == form)
+        };
+        self.groups.iter().position(is_it).and_then(|group| u32::try_from(group).ok())
+    }
+
     /// All spellings, in the policy's order.
     pub(crate) fn spellings(&self) -> &[Arc<str>] {
         &self.spellings
