@@ -10,14 +10,12 @@ pub(crate) mod text;
 pub(crate) mod validate;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use audit::export::ExportConfig;
 use control::config::AdminToken;
 use gateway::config::Limits;
-use policy::Revision;
 use policy::problems::{Problem, read_all};
-use registry::{Desired, Snapshot};
+use registry::{Desired, Rollouts, Snapshot};
 use serde_json::Value;
 
 use crate::config::environment::{Substitution, substitute};
@@ -135,13 +133,10 @@ impl Config {
     ///
     /// # Errors
     /// What [`Config::load`] rules out: a policy that cannot be compiled, a name that nothing has.
-    pub(crate) fn snapshot(&self, numbers: &[u64]) -> anyhow::Result<Snapshot> {
+    pub(crate) fn snapshot(&self, numbers: &[u64], rollouts: &Rollouts) -> anyhow::Result<Snapshot> {
         let mut desired = self.desired.clone();
-        for (policy, number) in self.policies.iter().zip(numbers) {
-            let revision = Revision::compile(policy.document.clone(), *number)
-                .map_err(|problems| anyhow::anyhow!("{}: {}", policy.file.display(), joined(&problems)))?;
-            desired.policies.push(Arc::new(revision));
-        }
+        desired.policies = policies::sets(&self.policies, numbers, rollouts)
+            .map_err(|(file, problems)| anyhow::anyhow!("{}: {}", file.display(), joined(&problems)))?;
         Snapshot::build(desired).map_err(|problems| anyhow::anyhow!("{}", joined(&problems)))
     }
 }

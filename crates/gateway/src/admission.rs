@@ -45,7 +45,8 @@ pub(crate) async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -
         },
     };
     call.event.policy_id = Some(policy_id.clone());
-    let Some(revision) = call.snapshot.policy(&policy_id).cloned() else {
+    let policy = call.snapshot.policy(&policy_id);
+    let Some(revision) = policy.and_then(|policy| policy.stable_revision()).cloned() else {
         return Err(Failure::NoPolicy(project.id.clone()));
     };
     let Some(upstream) = call.snapshot.upstream_for(&request.model, &project.entitlements).cloned() else {

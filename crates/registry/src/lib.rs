@@ -4,13 +4,20 @@
 
 pub mod config;
 mod key;
+mod policy_set;
 mod pricing;
 mod project;
+mod rollback;
 mod snapshot;
 mod upstream;
 
 pub use key::{Key, KeyDigest, KeyError, KeyFormatError};
+pub use policy_set::{Candidate, PolicySet};
 pub use pricing::{Price, Pricing};
 pub use project::{Entitlements, Project, ProjectStatus};
+pub use rollback::{
+    Clock, KeptRollout, Notify, Rollback, RollbackNotice, RolloutChanges, RolloutStore, Rollouts, Spike,
+    SystemClock, TakenBack,
+};
 pub use snapshot::{Desired, DesiredKey, DesiredProject, Snapshot, SnapshotCell};
 pub use upstream::{Upstream, UpstreamKind};

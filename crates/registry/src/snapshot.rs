@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use policy::Revision;
 use policy::problems::Problem;
 
 use crate::key::{DigestBuildHasher, Key, KeyDigest, KeyError};
+use crate::policy_set::PolicySet;
 use crate::pricing::Pricing;
 use crate::project::{Entitlements, Project, lists};
 use crate::upstream::Upstream;
@@ -20,8 +20,8 @@ pub type SnapshotCell = arc_swap::ArcSwap<Snapshot>;
 pub struct Desired {
     /// In the order in which they are asked for a model.
     pub upstreams: Vec<Upstream>,
-    /// The newest stable revision of each policy.
-    pub policies: Vec<Arc<Revision>>,
+    /// Each policy's revisions in force.
+    pub policies: Vec<PolicySet>,
     /// With their keys.
     pub projects: Vec<DesiredProject>,
     /// What calls cost.
@@ -54,7 +54,7 @@ pub struct DesiredKey {
 #[derive(Debug)]
 pub struct Snapshot {
     upstreams: Vec<Arc<Upstream>>,
-    policies: HashMap<String, Arc<Revision>>,
+    policies: HashMap<String, Arc<PolicySet>>,
     projects: HashMap<String, Arc<Project>>,
     keys: HashMap<KeyDigest, Admission, DigestBuildHasher>,
     pricing: Pricing,
@@ -131,13 +131,13 @@ impl Snapshot {
         self.projects.values()
     }
 
-    /// The stable revision of that policy.
-    pub fn policy(&self, id: &str) -> Option<&Arc<Revision>> {
+    /// The revisions in force of that policy.
+    pub fn policy(&self, id: &str) -> Option<&Arc<PolicySet>> {
         self.policies.get(id)
     }
 
-    /// All stable revisions, in no order.
-    pub fn policies(&self) -> impl Iterator<Item = &Arc<Revision>> {
+    /// All policies, in no order.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<PolicySet>> {
         self.policies.values()
     }
 
@@ -177,11 +177,11 @@ impl Problems {
     }
 }
 
-fn index_policies(policies: Vec<Arc<Revision>>, problems: &mut Problems) -> HashMap<String, Arc<Revision>> {
+fn index_policies(policies: Vec<PolicySet>, problems: &mut Problems) -> HashMap<String, Arc<PolicySet>> {
     let mut index = HashMap::with_capacity(policies.len());
-    for revision in policies {
-        let id = revision.policy_id().to_owned();
-        if index.insert(id.clone(), revision).is_some() {
+    for policy in policies {
+        let id = policy.policy_id().to_owned();
+        if index.insert(id.clone(), Arc::new(policy)).is_some() {
             problems.add("policies".into(), format!("policy `{id}` is declared twice: keep one document"));
         }
     }
@@ -205,7 +205,7 @@ fn index_upstreams(upstreams: Vec<Upstream>, problems: &mut Problems) -> Vec<Arc
 fn check_project(
     path: &str,
     project: &Project,
-    policies: &HashMap<String, Arc<Revision>>,
+    policies: &HashMap<String, Arc<PolicySet>>,
     projects: &[String],
     upstreams: &[Arc<Upstream>],
     problems: &mut Problems,

@@ -206,7 +206,8 @@ impl Store {
         self.ask(|reply| Order::Retain { days, destinations, reply }).await
     }
 
-    /// The number of the policy's newest revision where that has this digest, else that of a new revision.
+    /// The number of the policy's newest revision of this kind (`is_candidate`: its rollout is on) where that has this
+    /// digest, else that of a new revision.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -215,9 +216,10 @@ impl Store {
         policy_id: &str,
         digest: &str,
         document: &str,
+        is_candidate: bool,
     ) -> Result<u64, StoreError> {
         let (policy_id, digest, document) = (policy_id.to_owned(), digest.to_owned(), document.to_owned());
-        self.ask(|reply| Order::EnsureRevision { policy_id, digest, document, reply }).await
+        self.ask(|reply| Order::EnsureRevision { policy_id, digest, document, is_candidate, reply }).await
     }
 
     /// Writes what is queued, leaves the file in order and ends the writer. Appends are refused from now on. May be

@@ -41,6 +41,7 @@ pub(crate) enum Order {
         policy_id: String,
         digest: String,
         document: String,
+        is_candidate: bool,
         reply: Reply<u64, StoreError>,
     },
     Retain {
@@ -188,11 +189,12 @@ impl<'a> CursorChanges<'a> {
                 });
                 Ok(Done::Reported(reply))
             }
-            Order::EnsureRevision { policy_id, digest, document, reply } => {
-                match crate::revisions::ensure(db, &policy_id, &digest, &document) {
+            Order::EnsureRevision { policy_id, digest, document, is_candidate, reply } => {
+                match crate::revisions::ensure(db, &policy_id, &digest, &document, is_candidate) {
                     Ok(number) => Ok(Done::Revision(reply, number)),
                     Err(source) => {
-                        let order = Order::EnsureRevision { policy_id, digest, document, reply };
+                        let order =
+                            Order::EnsureRevision { policy_id, digest, document, is_candidate, reply };
                         Err(Undone { order, source })
                     }
                 }

@@ -20,29 +20,36 @@ pub struct StoredRevision {
     pub author: Option<String>,
 }
 
-/// The newest revision's number where its digest is this one, else a new revision's.
+/// The number of the newest revision of its kind (candidate or not) where its digest is this one, else a new revision's.
+/// Of a candidate beside a stable revision both are the newest of their kind, whichever was saved last.
 pub(crate) fn ensure(
     db: &Connection,
     policy_id: &str,
     digest: &str,
     document: &str,
+    is_candidate: bool,
 ) -> rusqlite::Result<u64> {
     let newest = db
         .prepare_cached(
-            "SELECT number, digest FROM revisions WHERE policy_id = ?1 ORDER BY number DESC LIMIT 1",
+            "SELECT number, digest FROM revisions WHERE policy_id = ?1 AND is_candidate = ?2
+             ORDER BY number DESC LIMIT 1",
         )?
-        .query_row([policy_id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .query_row(params![policy_id, is_candidate], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+        })
         .optional()?;
     let number = match newest {
         Some((number, newest)) if newest == digest => return Ok(number.cast_unsigned()),
-        Some((number, _)) => number + 1,
-        None => 1,
+        _ => db
+            .prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM revisions WHERE policy_id = ?1")?
+            .query_row([policy_id], |row| row.get::<_, i64>(0))?,
     };
     let now = format!("{:.3}", jiff::Timestamp::now());
     db.prepare_cached(
-        "INSERT INTO revisions(policy_id, number, digest, document, created_at) VALUES(?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO revisions(policy_id, number, digest, document, created_at, is_candidate)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![policy_id, number, digest, document, now])?;
+    .execute(params![policy_id, number, digest, document, now, is_candidate])?;
     Ok(number.cast_unsigned())
 }
 

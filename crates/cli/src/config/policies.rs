@@ -4,10 +4,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use policy::problems::Problem;
 use policy::{PolicyDocument, Revision};
+use registry::{PolicySet, Rollouts};
 
 use crate::config::problem::{Located, locate};
 use crate::config::{read_text, text};
@@ -89,26 +91,80 @@ pub(crate) fn load(
     (problems.len() == problems_before && located.len() == located_before).then_some(policies)
 }
 
-/// Documents whose policy another one declares already. Two documents of one policy are a stable and a candidate
-/// revision; without rollouts there is no place for the second.
+/// Documents of one policy that do not go together. One whose rollout is off is its stable revision, one whose rollout is
+/// on the candidate beside it: at most one of each, and no candidate alone, which would leave nothing to apply.
 pub(crate) fn repeated(policies: &[PolicyFile]) -> Vec<Located> {
     let mut first = HashMap::new();
     let mut located = Vec::new();
+    let at = |policy: &PolicyFile, path: &str, message: String| Located {
+        file: policy.file.clone(),
+        line: policy.line,
+        path: path.to_owned(),
+        message,
+    };
     for policy in policies {
-        let id = policy.document.policy_id.as_str();
-        if let Some(other) = first.insert(id, policy) {
+        let (id, is_candidate) = (policy.document.policy_id.as_str(), policy.is_candidate());
+        if let Some(other) = first.insert((id, is_candidate), policy) {
             let other = other.file.display();
-            located.push(Located {
-                file: policy.file.clone(),
-                line: policy.line,
-                path: "policy_id".to_owned(),
-                message: format!(
-                    "policy `{id}` is declared in {other} already: keep one document, or rename one"
-                ),
-            });
+            let message = if is_candidate {
+                format!(
+                    "a candidate of policy `{id}` (`rollout` is on) is declared in {other} already: keep one of them"
+                )
+            } else {
+                format!(
+                    "policy `{id}` is declared in {other} already: keep one document, rename one, or switch on \
+                     `rollout.shadow` or `rollout.canary` in the one to be tried out"
+                )
+            };
+            located.push(at(policy, "policy_id", message));
+        }
+    }
+    for policy in policies.iter().filter(|policy| policy.is_candidate()) {
+        let id = policy.document.policy_id.as_str();
+        if !first.contains_key(&(id, false)) {
+            let message = format!(
+                "is on, which makes this a candidate, and policy `{id}` has no stable document that it could stand \
+                 beside: add one with `rollout` off under the same `policy_id`, or switch it off here"
+            );
+            located.push(at(policy, "rollout", message));
         }
     }
     located
+}
+
+/// Puts each policy's revisions together, compiled under these numbers (one each, in the order of the documents).
+///
+/// # Errors
+/// A document that cannot be compiled, with its file.
+pub(crate) fn sets(
+    policies: &[PolicyFile],
+    numbers: &[u64],
+    rollouts: &Rollouts,
+) -> Result<Vec<PolicySet>, (PathBuf, Vec<Problem>)> {
+    let mut stable = Vec::new();
+    let mut candidates = HashMap::new();
+    for (policy, number) in policies.iter().zip(numbers) {
+        let revision = Revision::compile(policy.document.clone(), *number)
+            .map_err(|problems| (policy.file.clone(), problems))?;
+        let revision = Arc::new(revision);
+        if policy.is_candidate() {
+            candidates.insert(policy.document.policy_id.as_str(), rollouts.candidate(revision));
+        } else {
+            stable.push(revision);
+        }
+    }
+    let set = |revision: Arc<Revision>| match candidates.remove(revision.policy_id()) {
+        Some(candidate) => PolicySet::with_candidate(Some(revision), candidate),
+        None => PolicySet::stable(revision),
+    };
+    Ok(stable.into_iter().map(set).collect())
+}
+
+impl PolicyFile {
+    /// Whether it stands beside the stable document of its policy.
+    pub(crate) fn is_candidate(&self) -> bool {
+        self.document.rollout.is_on()
+    }
 }
 
 fn read_document(value: &serde_json::Value) -> Result<PolicyDocument, Vec<Problem>> {

@@ -2,17 +2,15 @@
 //! followed. Reads nothing but the secrets that are named.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use audit::export::ExportConfig;
 use control::config::{AdminToken, check_together};
 use gateway::config::Limits;
-use policy::Revision;
 use policy::problems::Problem;
-use registry::{Desired, Pricing, Snapshot};
+use registry::{Desired, Pricing, Rollouts, Snapshot};
 use serde_json::Value;
 
-use crate::config::policies::{PolicyFile, Stamp};
+use crate::config::policies::{self, PolicyFile, Stamp};
 use crate::config::raw::RawConfig;
 use crate::config::{Config, LISTEN, STORE};
 
@@ -168,11 +166,9 @@ fn desired(raw: &RawConfig, policies: Option<&[PolicyFile]>, problems: &mut Vec<
 /// Follows every name to what it names.
 pub(super) fn follow(desired: &Desired, policies: &[PolicyFile], problems: &mut Vec<Problem>) {
     let mut whole = desired.clone();
-    for policy in policies {
-        match Revision::compile(policy.document.clone(), 1) {
-            Ok(revision) => whole.policies.push(Arc::new(revision)),
-            Err(found) => problems.extend(found),
-        }
+    match policies::sets(policies, &vec![1; policies.len()], &Rollouts::default()) {
+        Ok(sets) => whole.policies = sets,
+        Err((_, found)) => problems.extend(found),
     }
     problems.extend(Snapshot::build(whole).err().unwrap_or_default());
 }

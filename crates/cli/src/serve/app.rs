@@ -12,14 +12,13 @@ use audit::log::AuditLog;
 use audit::outbox::Outbox;
 use control::{Control, Ports};
 use gateway::{Gateway, Management, OnUnavailable, Parts};
-use registry::{Snapshot, SnapshotCell};
+use registry::{Rollouts, Snapshot, SnapshotCell};
 use store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::config::policies::PolicyFile;
 use crate::config::{Config, raw};
 use crate::description;
 use crate::serve::destinations::{DestinationMetrics, Destinations};
@@ -34,6 +33,7 @@ pub(crate) struct App {
     pub(super) config: Config,
     pub(super) store: Arc<Store>,
     pub(super) snapshot: Arc<SnapshotCell>,
+    pub(super) rollouts: Arc<Rollouts>,
     pub(super) destinations: Arc<Destinations>,
     pub(super) control: Arc<Control>,
     pub(super) tasks: TaskTracker,
@@ -54,7 +54,10 @@ impl App {
         })?;
         let addr = listener.local_addr()?;
         let store = open_store(&config).await?;
-        let snapshot = Arc::new(SnapshotCell::from_pointee(build_snapshot(&config, &store).await?));
+        let rollouts = Arc::new(Rollouts::default());
+        let snapshot = build_snapshot(&config, &store, &rollouts).await?;
+        rollouts.put_in_force(&snapshot);
+        let snapshot = Arc::new(SnapshotCell::from_pointee(snapshot));
         let tasks = TaskTracker::new();
         let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
         let delivery = Delivery::start(outbox, config.exports.clone(), Arc::new(SystemClock), &tasks).await?;
@@ -80,7 +83,7 @@ impl App {
             // Dropping the sender stops as sending does.
             gateway.serve(listener, async { drop(stopped.await) }).await
         });
-        Ok(Self { config, store, snapshot, destinations, control, tasks, addr, stop, serving })
+        Ok(Self { config, store, snapshot, rollouts, destinations, control, tasks, addr, stop, serving })
     }
 
     /// Where it listens.
@@ -138,16 +141,22 @@ impl App {
 }
 
 /// Compiles the configuration's policies under their numbers in the store, new ones included.
-pub(super) async fn build_snapshot(config: &Config, store: &Store) -> anyhow::Result<Snapshot> {
+pub(super) async fn build_snapshot(
+    config: &Config,
+    store: &Store,
+    rollouts: &Arc<Rollouts>,
+) -> anyhow::Result<Snapshot> {
     let mut numbers = Vec::with_capacity(config.policies.len());
-    for PolicyFile { document, .. } in &config.policies {
+    for file in &config.policies {
+        let document = &file.document;
         let text = serde_json::to_string(document)?;
         let digest = audit::event::hex(&document.digest());
-        numbers.push(store.ensure_revision(&document.policy_id, &digest, &text).await?);
+        let number = store.ensure_revision(&document.policy_id, &digest, &text, file.is_candidate()).await?;
+        numbers.push(number);
     }
-    let config = config.clone();
+    let (config, rollouts) = (config.clone(), Arc::clone(rollouts));
     // A long list of terms takes a moment to compile; calls are being served.
-    blocking(move || config.snapshot(&numbers)).await
+    blocking(move || config.snapshot(&numbers, &rollouts)).await
 }
 
 /// Runs what waits for the disk where it keeps no call waiting.

@@ -66,7 +66,7 @@ impl App {
     }
 
     async fn put_in_force(&mut self, config: Config) {
-        let snapshot = match build_snapshot(&config, &self.store).await {
+        let snapshot = match build_snapshot(&config, &self.store, &self.rollouts).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 tracing::error!(
@@ -86,6 +86,7 @@ impl App {
             );
             return;
         }
+        self.rollouts.put_in_force(&snapshot);
         self.snapshot.store(Arc::new(snapshot));
         self.control.set_tokens(config.admin_tokens.clone());
         let (policies, projects) = (config.policies.len(), config.desired.projects.len());

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use policy::PolicyDocument;
+use policy::{PolicyDocument, Revision};
 use serde_json::json;
 
 use super::*;
@@ -9,10 +9,10 @@ use crate::pricing::Price;
 use crate::project::ProjectStatus;
 use crate::upstream::UpstreamKind;
 
-fn revision(id: &str) -> Arc<Revision> {
+fn policy(id: &str) -> PolicySet {
     let document =
         PolicyDocument::parse(&json!({ "policy_id": id, "rules": { "denylist": ["x"] } })).unwrap();
-    Arc::new(Revision::compile(document, 1).unwrap())
+    PolicySet::stable(Arc::new(Revision::compile(document, 1).unwrap()))
 }
 
 fn upstream(name: &str, models: &[&str]) -> Upstream {
@@ -52,7 +52,7 @@ fn desired_key(key: &str) -> DesiredKey {
 #[test]
 fn a_key_leads_to_its_project_and_policy() {
     let snapshot = Snapshot::build(Desired {
-        policies: vec![revision("a"), revision("b")],
+        policies: vec![policy("a"), policy("b")],
         projects: vec![project("one", Some("a"), &["ak_1", "ak_2"]), project("two", None, &["ak_3"])],
         ..Desired::default()
     })
@@ -127,7 +127,7 @@ fn everything_that_is_wrong_is_reported_at_once_with_its_path() {
     };
     let problems = Snapshot::build(Desired {
         upstreams: vec![upstream("main", &["*"]), upstream("main", &["*"])],
-        policies: vec![revision("a"), revision("a")],
+        policies: vec![policy("a"), policy("a")],
         projects: vec![project("one", Some("a"), &["ak_1"]), entitled, project("one", None, &[])],
         ..Desired::default()
     })
