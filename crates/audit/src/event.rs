@@ -196,6 +196,44 @@ pub struct Gap {
     pub since: String,
 }
 
+/// What the stable revision came to, on the event of a call to which the candidate was applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StableVerdict {
+    /// Its number.
+    pub policy_revision: u64,
+    /// Its verdict.
+    pub decision: Decision,
+    /// Why.
+    pub reason_code: String,
+    /// The stage that set the decision.
+    pub stage: Stage,
+    /// Denylist terms found, in its policy document's spelling.
+    pub denylist_hits: Vec<String>,
+    /// Allowlist terms found, likewise.
+    pub allowlist_hits: Vec<String>,
+    /// Listed categories that fired.
+    pub triggered_categories: Vec<String>,
+    /// Redactions it would have made, by entity type.
+    pub redactions: BTreeMap<String, u64>,
+}
+
+/// The numbers behind an [`EventType::Rollback`] event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RollbackInfo {
+    /// Length of the window.
+    pub window_minutes: u64,
+    /// Requests in it.
+    pub requests: u64,
+    /// Share of the candidate's decisions that are severe, 0 to 1.
+    pub rate: f64,
+    /// Share of stable's on the same requests.
+    pub stable_rate: f64,
+    /// The share from which on it is a spike.
+    pub threshold: f64,
+    /// When the candidate returns by itself, RFC 3339 UTC; null where it does not, or was not taken back.
+    pub resume_at: Option<String>,
+}
+
 /// One audit event. Field order is the stored and exported order.
 ///
 /// INVARIANT: no field may hold prompt or answer text, or a fragment of either. `allowlist_hits` and
@@ -250,6 +288,12 @@ pub struct AuditEvent {
     /// What was scanned; on judged calls only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<Scan>,
+    /// Present where a candidate was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<StableVerdict>,
+    /// Present on [`EventType::Rollback`] events only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackInfo>,
     /// Present on [`EventType::Gap`] events only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
@@ -301,6 +345,8 @@ impl AuditEvent {
             redactions: BTreeMap::new(),
             escalation_id: None,
             scan: None,
+            stable: None,
+            rollback: None,
             gap: None,
             usage: None,
             request: None,

@@ -119,6 +119,13 @@ pub trait AuditLog: Send + Sync + 'static {
     /// [`AppendError`] at once where the record was not queued; the [`Durable`] reports what happens later.
     fn append(&self, record: Record) -> Result<Durable, AppendError>;
 
+    /// Queues records that become durable together or not at all. The first is admitted as by [`AuditLog::append`]; the
+    /// others are events that go with it, and share its fate.
+    ///
+    /// # Errors
+    /// As [`AuditLog::append`].
+    fn append_all(&self, first: Record, others: Vec<Record>) -> Result<Durable, AppendError>;
+
     /// Counts a request that was served without a record (`audit.on_unavailable: serve`) for the `gap` event.
     fn count_served_unrecorded(&self);
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use audit::event::AuditEvent;
 use audit::outbox::BoxFuture;
 use policy::document::RollbackResume;
 use policy::rollout::{SpikeRule, Tally, Window};
@@ -79,9 +80,9 @@ pub struct TakenBack {
 
 /// Where rollbacks are kept.
 pub trait RolloutStore: Send + Sync + 'static {
-    /// Keeps the state of a policy's candidate in place of what was kept of that policy. `after_seq` is the store's to
-    /// set.
-    fn keep(&self, rollout: KeptRollout) -> BoxFuture<'_, Result<(), String>>;
+    /// Keeps the state of a policy's candidate in place of what was kept of that policy, and appends the event that tells
+    /// of it: both become durable, or neither. `after_seq` is the store's to set.
+    fn keep(&self, rollout: KeptRollout, event: Option<AuditEvent>) -> BoxFuture<'_, Result<(), String>>;
 
     /// Forgets what is kept of a policy: it has no candidate any more.
     fn forget(&self, policy_id: String) -> BoxFuture<'_, Result<(), String>>;

@@ -75,11 +75,14 @@ impl Writer {
     fn hold(&mut self, records: Vec<Queued>) {
         let Some(block) = &self.block else { return };
         for mut record in records {
-            let is_open = self.state.open.contains_key(&record.event_id);
+            let whose = if let Kind::Beside(first) = record.kind { first } else { record.event_id };
+            let is_open = self.state.open.contains_key(&whose);
             match record.kind {
                 // Its decision was refused and counted: there is nothing to close.
-                Kind::Closing if !is_open => record.answer(Err(AppendError::Blocked(block.reason.clone()))),
-                Kind::Closing => self.held.push(record),
+                Kind::Closing | Kind::Beside(_) if !is_open => {
+                    record.answer(Err(AppendError::Blocked(block.reason.clone())))
+                }
+                Kind::Closing | Kind::Beside(_) => self.held.push(record),
                 // It is counted anew with the gap that is reported once the log is writable.
                 Kind::Gap => {}
                 Kind::Decision | Kind::Standalone => {

@@ -17,6 +17,7 @@ mod reader;
 mod recovery;
 mod retention;
 mod revisions;
+mod rollouts;
 mod rows;
 mod schema;
 mod tail;
@@ -263,7 +264,11 @@ impl Drop for Store {
 
 impl AuditLog for Store {
     fn append(&self, record: Record) -> Result<Durable, AppendError> {
-        self.shared.queue.append(record)
+        self.shared.queue.append(record, Vec::new(), None)
+    }
+
+    fn append_all(&self, first: Record, others: Vec<Record>) -> Result<Durable, AppendError> {
+        self.shared.queue.append(first, others, None)
     }
 
     fn count_served_unrecorded(&self) {

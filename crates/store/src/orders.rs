@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use audit::outbox::{Cursor, DeadLetter, DeliveryState, OutboxError};
+use registry::KeptRollout;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
@@ -44,6 +45,12 @@ pub(crate) enum Order {
         is_candidate: bool,
         reply: Reply<u64, StoreError>,
     },
+    /// A policy's candidate, or that it has none any more.
+    Rollout {
+        policy_id: String,
+        rollout: Option<KeptRollout>,
+        reply: Reply<(), StoreError>,
+    },
     Retain {
         days: u32,
         destinations: Vec<String>,
@@ -75,6 +82,7 @@ impl Order {
             }
             Self::Report { reply, .. } => drop(reply.send(Err(outbox()))),
             Self::EnsureRevision { reply, .. } => drop(reply.send(Err(store()))),
+            Self::Rollout { reply, .. } => drop(reply.send(Err(store()))),
             Self::Retain { reply, .. } => drop(reply.send(Err(store()))),
             Self::RetainFor { .. } | Self::LimitFile { .. } | Self::Probe => {}
         }
@@ -87,6 +95,7 @@ pub(crate) enum Done {
     Cursor(Reply<Cursor, OutboxError>, Result<Cursor, OutboxError>),
     Reported(Reply<(), OutboxError>),
     Revision(Reply<u64, StoreError>, u64),
+    Rollout(Reply<(), StoreError>),
 }
 
 impl Done {
@@ -94,6 +103,10 @@ impl Done {
         match (self, failure) {
             (Self::Cursor(reply, result), None) => drop(reply.send(result)),
             (Self::Reported(reply), None) => drop(reply.send(Ok(()))),
+            (Self::Rollout(reply), None) => drop(reply.send(Ok(()))),
+            (Self::Rollout(reply), Some(why)) => {
+                drop(reply.send(Err(StoreError::Unavailable(why.to_owned()))));
+            }
             (Self::Revision(reply, number), None) => drop(reply.send(Ok(number))),
             (Self::Cursor(reply, _), Some(why)) => drop(reply.send(Err(OutboxError::Store(why.to_owned())))),
             (Self::Reported(reply), Some(why)) => drop(reply.send(Err(OutboxError::Store(why.to_owned())))),
@@ -196,6 +209,14 @@ impl<'a> CursorChanges<'a> {
                         let order =
                             Order::EnsureRevision { policy_id, digest, document, is_candidate, reply };
                         Err(Undone { order, source })
+                    }
+                }
+            }
+            Order::Rollout { policy_id, rollout, reply } => {
+                match crate::rollouts::set(db, &policy_id, rollout.as_ref(), head) {
+                    Ok(()) => Ok(Done::Rollout(reply)),
+                    Err(source) => {
+                        Err(Undone { order: Order::Rollout { policy_id, rollout, reply }, source })
                     }
                 }
             }

@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Decision,
     /// An event that closes an admitted decision: never turned away.
     Closing,
+    /// An event that goes with another one, just before it in the queue.
+    Beside(Uuid),
     /// An event on its own.
     Standalone,
     /// The writer's own event about requests turned away.
@@ -171,13 +173,18 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a record; see `AuditLog::append`.
-    pub(crate) fn append(&self, record: Record) -> Result<Durable, AppendError> {
-        let (event_id, text, is_decision) = match record {
-            Record::Decision { event_id, text } => (event_id, text, true),
-            Record::Event { event_id, text } => (event_id, text, false),
-        };
-        if !is_one_object(&text) {
+    /// Queues a record, and with it others and an order that get into the same commit; see `AuditLog::append_all`.
+    ///
+    /// INVARIANT: what is queued under one lock is committed as one, since the writer takes all there is.
+    pub(crate) fn append(
+        &self,
+        record: Record,
+        others: Vec<Record>,
+        order: Option<Order>,
+    ) -> Result<Durable, AppendError> {
+        let (event_id, text, is_decision) = parts(record);
+        let others: Vec<_> = others.into_iter().map(parts).collect();
+        if !is_one_object(&text) || !others.iter().all(|(_, text, _)| is_one_object(text)) {
             return Err(AppendError::Malformed);
         }
         let (sender, durable) = Durable::new();
@@ -193,10 +200,15 @@ impl Queue {
         match kind {
             Kind::Decision => drop(inner.admitted.insert(event_id, ())),
             Kind::Closing => drop(inner.admitted.remove(&event_id)),
-            Kind::Standalone | Kind::Gap => {}
+            Kind::Standalone | Kind::Beside(_) | Kind::Gap => {}
         }
         inner.records.push(Queued { event_id, text, kind, waiter: Some(sender) });
-        inner.stats.queued += 1;
+        inner.stats.queued += 1 + others.len() as u64;
+        for (other, text, _) in others {
+            let kind = Kind::Beside(event_id);
+            inner.records.push(Queued { event_id: other, text, kind, waiter: None });
+        }
+        inner.orders.extend(order);
         if kind == Kind::Closing {
             self.due(inner, CLOSING_LINGER);
         } else {
@@ -417,6 +429,13 @@ impl Inner {
             gap: if gap_is_due && may_report { self.gap.take() } else { None },
             closing: self.closing,
         }
+    }
+}
+
+fn parts(record: Record) -> (Uuid, Vec<u8>, bool) {
+    match record {
+        Record::Decision { event_id, text } => (event_id, text, true),
+        Record::Event { event_id, text } => (event_id, text, false),
     }
 }
 

@@ -10,6 +10,8 @@
 //! - `spans`: for stretches of `batches`, the bounds of their times, so that a query can leave out most of them.
 //! - `cursors`, `dead_letters`: each destination's place in the log, and what it would not take.
 //! - `revisions`: policy documents, by policy and number. `is_candidate`: its rollout is on.
+//! - `rollouts`: each policy's candidate: `digest` (of its document without `rollout`), and while it is taken back by
+//!   itself, which `revision` was, since and until when. Events up to `after_seq` are none of its window.
 //! - `meta`: `chain` (id of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
 //!   prev_hash}`), `open` (the decisions that were open at some point of the log: JSON `{decisions, seq, open}`; a start
 //!   reads on from there), `opened_ms` and `probe` (times of writes that only had to succeed), `decisions_gone_ms` (decision records up to this time were retained no longer).
@@ -70,6 +72,9 @@ CREATE TABLE dead_letters(
 CREATE TABLE revisions(
   policy_id TEXT NOT NULL, number INTEGER NOT NULL, digest TEXT NOT NULL, document TEXT NOT NULL,
   created_at TEXT NOT NULL, author TEXT, is_candidate INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(policy_id, number));
+CREATE TABLE rollouts(
+  policy_id TEXT PRIMARY KEY, digest TEXT NOT NULL, state TEXT NOT NULL, revision INTEGER, since_ms INTEGER,
+  until_ms INTEGER, after_seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE VIEW audit_events AS
   SELECT batches.first_seq + entry.key AS seq,
     entry.value ->> 'created_at' AS created_at, entry.value ->> 'event_type' AS event_type,

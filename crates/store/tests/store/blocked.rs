@@ -11,11 +11,11 @@ use store::{Store, StoreOptions};
 
 use crate::events::{Request, head_reaches, open, options, parse, read_all, request, serve, standalone};
 
-async fn health_is(store: &Store, wanted: fn(&LogHealth) -> bool) {
+pub(crate) async fn health_is(store: &Store, wanted: fn(&LogHealth) -> bool) {
     store.health_watch().wait_for(wanted).await.unwrap();
 }
 
-fn is_blocked(health: &LogHealth) -> bool {
+pub(crate) fn is_blocked(health: &LogHealth) -> bool {
     matches!(health, LogHealth::Blocked(_))
 }
 
@@ -25,7 +25,7 @@ fn gaps(store: &Store) -> Vec<AuditEvent> {
 }
 
 /// Appends decisions until one is turned away. Returns those that were admitted.
-async fn fill(store: &Store) -> Vec<Request> {
+pub(crate) async fn fill(store: &Store) -> Vec<Request> {
     let mut open = Vec::new();
     loop {
         let mut request = request(&"u".repeat(20_000));

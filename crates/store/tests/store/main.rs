@@ -17,4 +17,5 @@ mod outbox;
 mod query;
 mod recovery;
 mod retention;
+mod rollouts;
 mod tamper;
