@@ -183,6 +183,9 @@ pub struct Scan {
     pub output_bytes: u64,
     /// What left of that, masks, placeholders and restored values included.
     pub released_bytes: u64,
+    /// Parts that were not read, by kind: `image`, `audio`, `file`, `other`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unscanned: BTreeMap<String, u64>,
 }
 
 /// What a [`EventType::Gap`] event counts.
@@ -413,9 +416,19 @@ mod tests {
 
     #[test]
     fn a_scan_tells_mode_and_bytes() {
-        let scan = Scan { mode: ScanMode::Stream, input_bytes: 1, output_bytes: 2, released_bytes: 3 };
+        let mut scan = Scan {
+            mode: ScanMode::Stream,
+            input_bytes: 1,
+            output_bytes: 2,
+            released_bytes: 3,
+            unscanned: BTreeMap::new(),
+        };
         let text = serde_json::to_string(&scan).unwrap();
         insta::assert_snapshot!(text, @r#"{"mode":"stream","input_bytes":1,"output_bytes":2,"released_bytes":3}"#);
+        assert_eq!(serde_json::from_str::<Scan>(&text).unwrap(), scan);
+        scan.unscanned = BTreeMap::from([("image".to_owned(), 2), ("file".to_owned(), 1)]);
+        let text = serde_json::to_string(&scan).unwrap();
+        assert!(text.ends_with(r#","unscanned":{"file":1,"image":2}}"#), "{text}");
         assert_eq!(serde_json::from_str::<Scan>(&text).unwrap(), scan);
     }
 }

@@ -41,7 +41,13 @@ pub(crate) fn example_event() -> AuditEvent {
         data_classification: Some("confidential".into()),
         stage: Some(Stage::Input),
         redactions: BTreeMap::from([("email".to_owned(), 2)]),
-        scan: Some(Scan { mode: ScanMode::Whole, input_bytes: 480, output_bytes: 210, released_bytes: 204 }),
+        scan: Some(Scan {
+            mode: ScanMode::Whole,
+            input_bytes: 480,
+            output_bytes: 210,
+            released_bytes: 204,
+            unscanned: BTreeMap::new(),
+        }),
         usage: Some(Usage {
             prompt_tokens: 120,
             completion_tokens: 45,

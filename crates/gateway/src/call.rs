@@ -106,6 +106,9 @@ impl Call {
             policy::Stage::Input => Stage::Input,
             policy::Stage::Output => Stage::Output,
         });
+        let unscanned = verdict.unscanned.counts();
+        event.scan.get_or_insert_default().unscanned =
+            unscanned.map(|(kind, count)| (kind.to_owned(), count)).collect();
         event.triggered_categories =
             verdict.triggered_categories.iter().map(|category| category.as_str().to_owned()).collect();
         event.allowlist_hits = verdict.allowlist_hits.iter().map(|term| term.to_string()).collect();

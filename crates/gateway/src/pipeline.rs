@@ -60,8 +60,8 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
             Err(failure) => return answer(reply, call.fail(failure.into()).await),
         };
     let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
-    call.judged(&admitted.revision, &verdict);
     call.event.scan = Some(Scan { input_bytes: input.scanned_bytes, ..Scan::default() });
+    call.judged(&admitted.revision, &verdict);
     if let Err(failure) = call.record() {
         return unrecorded(call, &failure, reply);
     }

@@ -7,6 +7,8 @@ pub mod simulate;
 pub mod stream;
 #[cfg(test)]
 mod stream_tests;
+#[cfg(test)]
+mod unscanned_tests;
 
 use std::borrow::Cow;
 
@@ -14,8 +16,8 @@ use bytes::Bytes;
 use llm_api::chat::answer::{Answer, AnswerError};
 use llm_api::chat::request::{ChatRequest, RequestError, Role};
 use llm_api::json::{Splice, Tape};
-use llm_api::walk::Walk;
-use policy::{InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Text};
+use llm_api::walk::{Media, Walk};
+use policy::{InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Text, Unscanned};
 
 /// Whether an answer holds what the policy forbids. Redactions are not that, unless the policy says more of their type:
 /// they are made and the answer goes on.
@@ -26,7 +28,7 @@ pub fn violates(findings: &OutputFindings) -> bool {
 /// How much was found: it grows with every finding.
 pub fn count(findings: &OutputFindings) -> u64 {
     let hits = findings.denylist_hits.len() + findings.triggered_categories.len();
-    hits as u64 + findings.redactions.values().sum::<u64>()
+    hits as u64 + findings.redactions.values().sum::<u64>() + findings.unscanned.total()
 }
 
 /// Judges a request's texts. Gives the verdict and the changes to the body.
@@ -50,7 +52,10 @@ pub fn judge_request(
             text: Cow::Borrowed(unit.text.as_ref()),
         })
         .collect();
-    let verdict = policy::evaluate_input(revision, subject, &texts, masker);
+    let mut verdict = policy::evaluate_input(revision, subject, &texts, masker);
+    let of_judged =
+        |owner: &usize| revision.judges(role(request.roles.get(*owner).copied().unwrap_or(Role::Other)));
+    verdict.note_unscanned(revision, subject, &unscanned(&walk, of_judged));
     if verdict.edits.is_empty() {
         return Ok((verdict, Splice::default()));
     }
@@ -60,6 +65,20 @@ pub fn judge_request(
     }
     let splice = edit.finish();
     Ok((verdict, splice))
+}
+
+/// The parts of some messages or choices that were not read.
+fn unscanned(walk: &Walk<'_>, of: impl Fn(&usize) -> bool) -> Unscanned {
+    let mut unscanned = Unscanned::default();
+    for (_, media) in walk.media().iter().filter(|(owner, _)| of(owner)) {
+        match media {
+            Media::Image => unscanned.image += 1,
+            Media::Audio => unscanned.audio += 1,
+            Media::File => unscanned.file += 1,
+            Media::Other => unscanned.other += 1,
+        }
+    }
+    unscanned
 }
 
 fn role(role: Role) -> policy::Role {
@@ -125,6 +144,7 @@ pub fn judge_answer(
         }
     }
     judged.texts = edit.finish();
+    judged.findings.note_unscanned(revision, subject, &unscanned(&walk, |_| true));
     Ok(judged)
 }
 

@@ -232,7 +232,9 @@ impl StreamJudge {
                 return Ok(next);
             }
             self.withhold(choice, &mut splice)?;
-            self.extras(choice, &mut splice)?;
+            if self.extras(choice, &mut splice)? {
+                return Ok(Next::Stop { choice: choice.index });
+            }
             says_something |= choice.has_more || choice.finish.is_some();
             if choice.finish.is_some() {
                 let next = self.flush_choice(choice.index, out)?;
@@ -345,15 +347,19 @@ impl StreamJudge {
         Ok(())
     }
 
-    /// Members beside `delta` are judged where they stand; one that the policy touches is taken out.
-    fn extras(&mut self, choice: &ChunkChoice<'_>, splice: &mut Splice) -> Result<(), AnswerError> {
+    /// Members beside `delta` are judged where they stand; one that the policy touches is taken out. Gives whether the
+    /// stream ends there.
+    fn extras(&mut self, choice: &ChunkChoice<'_>, splice: &mut Splice) -> Result<bool, AnswerError> {
         for extra in &choice.extras {
-            let (text, _) = self.judge_json(extra.json)?;
+            let (text, stops) = self.judge_json(extra.json)?;
+            if stops {
+                return Ok(true);
+            }
             if text.is_some() {
                 splice.replace(extra.token.clone(), "null");
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Judges every text in a JSON value. Gives the changed JSON, or `None` where nothing changed; and whether the
@@ -382,6 +388,11 @@ impl StreamJudge {
                 edit.replace_all(index, &text);
             }
         }
+        let unread = crate::unscanned(&walk, |_| true);
+        let mut findings = OutputFindings::default();
+        findings.note_unscanned(&self.revision, &self.subject, &unread);
+        stops |= self.mode == OutputMode::Stop && findings.stops();
+        self.whole.merge(&self.revision, &findings);
         let text = edit.finish().apply(json.as_bytes());
         Ok((changed.then(|| String::from_utf8(text).unwrap_or_default()), stops))
     }

@@ -18,6 +18,19 @@ const BINARY: [&str; 5] = ["data", "file_data", "b64_json", "image_url", "url"];
 /// Shorter than this, what looks like base64 may as well be a word or a number.
 const BASE64_BYTES_MIN: usize = 256;
 
+/// What a part is whose content is no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// A picture, embedded or by address.
+    Image,
+    /// A recording.
+    Audio,
+    /// A document, embedded or by id.
+    File,
+    /// Any other.
+    Other,
+}
+
 /// A string that cannot be read as text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` holds a string that is not valid Unicode (a lone surrogate escape)")]
@@ -59,12 +72,31 @@ struct Inner {
 pub struct Walk<'a> {
     units: Vec<Unit<'a>>,
     documents: Vec<Inner>,
+    media: Vec<(usize, Media)>,
+    /// Whether the walk is inside a part that is counted in `media`.
+    in_media: bool,
 }
 
 impl<'a> Walk<'a> {
     /// The texts, in document order.
     pub fn units(&self) -> &[Unit<'a>] {
         &self.units
+    }
+
+    /// Parts whose content was not read, with the index of the message or choice that each belongs to. What text they
+    /// hold beside it (a file's name, a transcript, an address) is among the units.
+    pub fn media(&self) -> &[(usize, Media)] {
+        &self.media
+    }
+
+    /// Counts a part, unless it is within one that counts; gives what `in_media` is to be set back to.
+    fn enter(&mut self, owner: usize, media: Option<Media>) -> bool {
+        let outer = self.in_media;
+        if !outer && let Some(media) = media {
+            self.media.push((owner, media));
+            self.in_media = true;
+        }
+        outer
     }
 
     /// Collects every text of `message` (a message, choice or delta). `path` names it in errors.
@@ -118,10 +150,14 @@ impl<'a> Walk<'a> {
                 return self.arguments(owner, value, path);
             }
             if BINARY.iter().any(|name| key.key_is(name)) && is_binary(key, value) {
+                self.in_media = self.enter(owner, Some(media_of_binary(key, value)));
                 return Ok(());
             }
         }
-        self.value(owner, is_content, value, path)
+        let outer = self.enter(owner, media_of_member(key, value));
+        let read = self.value(owner, is_content, value, path);
+        self.in_media = outer;
+        read
     }
 
     fn value(
@@ -139,11 +175,13 @@ impl<'a> Walk<'a> {
             }
             Kind::Array => self.array(owner, is_content, value, path),
             Kind::Object => {
+                let outer = self.enter(owner, media_of_part(value));
                 for (key, member) in value.members() {
                     self.member(owner, is_content, key, member, &|| {
                         format!("{}.{}", path(), key.as_str().unwrap_or_default())
                     })?;
                 }
+                self.in_media = outer;
                 Ok(())
             }
             _ => Ok(()),
@@ -175,12 +213,14 @@ impl<'a> Walk<'a> {
                 _ => self.push(owner, is_content, decoded, text.span(), None),
             }
             joins = true;
+            let outer = self.enter(owner, media_of_part(item));
             // Whatever else the part holds (annotations, vendor fields) is read too, after its text.
             for (key, member) in item.members().filter(|(key, _)| !key.key_is("text")) {
                 let before = self.units.len();
                 self.member(owner, is_content, key, member, &at)?;
                 joins &= self.units.len() == before;
             }
+            self.in_media = outer;
         }
         Ok(())
     }
@@ -250,6 +290,57 @@ fn is_binary(key: Value<'_>, value: Value<'_>) -> bool {
     }
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
     !key.key_is("url") && text.len() >= BASE64_BYTES_MIN && text.bytes().all(is_base64)
+}
+
+/// What a part holds beside text, by its `type` (OpenAI's and Anthropic's names); or by its members, where an answer's
+/// audio comes without.
+fn media_of_part(part: Value<'_>) -> Option<Media> {
+    let kind = part.get("type").filter(|kind| kind.is_string()).and_then(Value::as_str);
+    let holds_text = |part: Value<'_>| {
+        let kind = part.get("source").and_then(|source| source.get("type")).and_then(Value::as_str);
+        matches!(kind.as_deref(), Some("text" | "content"))
+    };
+    match kind.as_deref() {
+        Some("image_url" | "image" | "input_image" | "output_image") => Some(Media::Image),
+        Some("input_audio" | "audio" | "output_audio") => Some(Media::Audio),
+        Some("file" | "input_file") => Some(Media::File),
+        Some("document") if !holds_text(part) => Some(Media::File),
+        Some("video_url" | "video" | "input_video") => Some(Media::Other),
+        _ if part.get("transcript").is_some() && part.get("data").is_some() => Some(Media::Audio),
+        _ => None,
+    }
+}
+
+/// The same by the name of a member that is an object.
+fn media_of_member(key: Value<'_>, value: Value<'_>) -> Option<Media> {
+    if value.kind() != Kind::Object {
+        return None;
+    }
+    let has = |name: &str| value.get(name).is_some();
+    if key.key_is("image_url") {
+        Some(Media::Image)
+    } else if key.key_is("audio") || key.key_is("input_audio") {
+        Some(Media::Audio)
+    } else if key.key_is("file") && (has("file_id") || has("file_data")) {
+        Some(Media::File)
+    } else {
+        None
+    }
+}
+
+/// The same of data that stands by itself, by the media type it names or else by its member's name.
+fn media_of_binary(key: Value<'_>, value: Value<'_>) -> Media {
+    let text = value.raw().trim_matches('"');
+    let media_type = text.strip_prefix("data:").unwrap_or_default();
+    if media_type.starts_with("image/") || key.key_is("image_url") || key.key_is("b64_json") {
+        Media::Image
+    } else if media_type.starts_with("audio/") {
+        Media::Audio
+    } else if media_type.starts_with("application/") || key.key_is("file_data") {
+        Media::File
+    } else {
+        Media::Other
+    }
 }
 
 fn inner_texts(
@@ -382,6 +473,64 @@ mod tests {
                 .map(|(content, text)| (content, text.to_owned()))
                 .into();
         assert_eq!(texts(message), expected);
+    }
+
+    fn media(message: &str) -> Vec<Media> {
+        let tape = Tape::parse(message).unwrap();
+        let mut walk = Walk::default();
+        walk.message(0, tape.root(message), "messages[0]").unwrap();
+        assert!(!walk.in_media);
+        walk.media().iter().map(|(_, media)| *media).collect()
+    }
+
+    #[test]
+    fn what_is_not_read_is_counted_once_by_kind() {
+        let content = |part: &str| {
+            media(&format!(r#"{{"role":"user","content":[{part},{{"type":"text","text":"x"}}]}}"#))
+        };
+        for (part, kind) in [
+            (r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}"#, Media::Image),
+            (r#"{"type":"image_url","image_url":{"url":"https://a.example/b.png"}}"#, Media::Image),
+            (r#"{"type":"im\u0061ge_url","image_url":{"url":"https://a.example/b.png"}}"#, Media::Image),
+            (r#"{"image_url":{"url":"https://a.example/b.png"}}"#, Media::Image),
+            (r#"{"type":"input_image","image_url":"https://a.example/b.png"}"#, Media::Image),
+            (
+                r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"QUJD"}}"#,
+                Media::Image,
+            ),
+            (r#"{"type":"input_audio","input_audio":{"data":"QUJD","format":"wav"}}"#, Media::Audio),
+            (r#"{"type":"file","file":{"file_id":"file-1"}}"#, Media::File),
+            (
+                r#"{"type":"input_file","file_data":"data:application/pdf;base64,QUJD","filename":"a b"}"#,
+                Media::File,
+            ),
+            (r#"{"type":"document","source":{"type":"url","url":"https://a.example/b.pdf"}}"#, Media::File),
+            (r#"{"type":"video_url","video_url":{"url":"https://a.example/b.mp4"}}"#, Media::Other),
+            (r#"{"type":"vendor","url":"data:audio/wav;base64,QUJD"}"#, Media::Audio),
+            (r#"{"type":"vendor","text":"caption","data":"data:font/woff;base64,QUJD"}"#, Media::Other),
+            (
+                r#"{"type":"image_url","text":"caption","image_url":{"url":"https://a.example/b.png"}}"#,
+                Media::Image,
+            ),
+        ] {
+            assert_eq!(content(part), [kind], "{part}");
+            assert_eq!(content(&format!("{part},{part}")), [kind, kind], "{part}");
+        }
+        for part in [
+            r#"{"type":"text","text":"image_url"}"#,
+            r#"{"type":"document","source":{"type":"text","data":"all of it"}}"#,
+            r#"{"type":"vendor","file":{"note":"x"},"url":"https://a.example/"}"#,
+        ] {
+            assert_eq!(content(part), [], "{part}");
+        }
+        assert_eq!(media(r#"{"role":"assistant","audio":{"id":"audio_1"}}"#), [Media::Audio]);
+        assert_eq!(media(r#"{"role":"user","content":"https://a.example/b.png"}"#), []);
+        let base64 = "QUJD".repeat(64);
+        assert_eq!(media(&format!(r#"{{"content":[{{"b64_json":"{base64}"}}]}}"#)), [Media::Image]);
+        assert_eq!(
+            media(&format!(r#"{{"content":[{{"transcript":"hi","data":"{base64}"}}]}}"#)),
+            [Media::Audio]
+        );
     }
 
     #[test]

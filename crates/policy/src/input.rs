@@ -13,6 +13,7 @@ use crate::revision::Revision;
 use crate::rewrite;
 use crate::scan::{Scan, Span, What};
 use crate::subject::Subject;
+use crate::unscanned::Unscanned;
 use crate::verdict::{Decision, ReasonCode, Redactions};
 
 /// Who a message is from.
@@ -88,6 +89,8 @@ pub struct InputVerdict {
     pub add_instruction: bool,
     /// Bytes of the texts that were judged.
     pub scanned_bytes: u64,
+    /// Parts of the judged messages that were not read.
+    pub unscanned: Unscanned,
 }
 
 /// Judges a request by its texts. A user message without text must still be listed, with an empty one, or the
@@ -109,7 +112,7 @@ pub fn evaluate_input(
         if revision.redacts() {
             masker.note_existing(&text.text);
         }
-        if !is_judged(revision, text.role) {
+        if !revision.judges(text.role) {
             continue;
         }
         scanned_bytes += text.text.len() as u64;
@@ -162,11 +165,8 @@ pub fn evaluate_input(
         edits,
         add_instruction: cuts,
         scanned_bytes,
+        unscanned: Unscanned::default(),
     }
-}
-
-fn is_judged(revision: &Revision, role: Role) -> bool {
-    revision.scan_system() || !matches!(role, Role::System | Role::Developer)
 }
 
 /// The allowlist looks at the content of the last user message only.

@@ -11,6 +11,7 @@ use crate::masker::{From, Masker};
 use crate::revision::Revision;
 use crate::scan::{Scan, What};
 use crate::subject::Subject;
+use crate::unscanned::Unscanned;
 use crate::verdict::{Decision, Redactions};
 
 /// Decided bytes kept beyond the context before they are moved out of the way.
@@ -47,6 +48,8 @@ pub struct OutputFindings {
     pub redactions: Redactions,
     /// Listed categories that fired.
     pub triggered_categories: Vec<Category>,
+    /// Parts that were not read.
+    pub unscanned: Unscanned,
     /// Whether what is released differs from what was pushed.
     pub changed: bool,
 }
@@ -63,6 +66,7 @@ impl OutputFindings {
         self.triggered_categories.dedup();
         self.changed |= other.changed;
         self.fired.merge(&other.fired);
+        self.unscanned.merge(&other.unscanned);
     }
 
     /// Whether the answer holds what the policy forbids. An entity that is merely replaced is not that.

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::document::{Category, PolicyDocument, ResponseMode};
+use crate::document::{Category, PolicyDocument, ResponseMode, Unscannable};
 use crate::effects::{Effects, RuleEffect};
 use crate::entities::{EntitySet, EntityType};
+use crate::input::Role;
 use crate::matching::normalise;
 use crate::matching::terms::Terms;
 use crate::problems::Problem;
@@ -113,6 +114,11 @@ impl Revision {
         self.document.rules.scan_system
     }
 
+    /// Whether messages of this role are judged.
+    pub fn judges(&self, role: Role) -> bool {
+        self.scan_system() || !matches!(role, Role::System | Role::Developer)
+    }
+
     /// What a denylist hit or a flagged category comes to where no override says otherwise.
     pub fn violation_decision(&self) -> Decision {
         validate::violation_decision(&self.document)
@@ -168,7 +174,15 @@ impl Revision {
     /// What content that cannot be read comes to in a call; `None` where the policy lets it pass.
     pub fn unscannable_effect(&self, subject: &Subject) -> Option<RuleEffect<'_>> {
         let decision = self.document.rules.unscannable.decision();
-        (decision != Decision::Allow).then(|| self.effects.unnamed(subject, decision))
+        if decision == Decision::Allow {
+            return None;
+        }
+        let effect = self.effects.unnamed(subject, decision);
+        // Nothing can be taken out of what cannot be read: an override that would do that leaves it at the rule's own.
+        Some(match effect.action {
+            Decision::Rewrite | Decision::Summary => RuleEffect { action: decision, decision, ..effect },
+            _ => effect,
+        })
     }
 
     /// What a find comes to in a call.
@@ -217,7 +231,10 @@ impl Revision {
 
     /// Whether anything is looked for in answers; if not, they can pass unread.
     pub fn has_output_rules(&self) -> bool {
-        self.redacts() || !self.denylist.is_empty() || !self.document.rules.flagged_categories.is_empty()
+        self.redacts()
+            || !self.denylist.is_empty()
+            || !self.document.rules.flagged_categories.is_empty()
+            || self.document.rules.unscannable != Unscannable::Allow
     }
 
     /// What stands for a denied term in an answer.

@@ -65,8 +65,8 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
             add(&format!("{path}.rollout"), message);
         }
     }
-    if rules.unscannable != Unscannable::Allow {
-        add("rules.unscannable", "is not supported by this version: leave it out");
+    if rules.unscannable == Unscannable::Escalate {
+        add("rules.unscannable", &not_yet(Decision::Escalate));
     }
     if rules.redact {
         if rules.redaction.restore {

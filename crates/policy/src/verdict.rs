@@ -14,6 +14,7 @@ use crate::entities::EntityType;
 use crate::input::InputVerdict;
 use crate::output::OutputFindings;
 use crate::revision::Revision;
+use crate::unscanned::Unscanned;
 
 /// What a policy says of a request or an answer, from mild to severe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -197,6 +198,8 @@ pub struct Verdict {
     pub triggered_categories: Vec<Category>,
     /// Redactions of both stages.
     pub redactions: Redactions,
+    /// Parts of both stages that were not read.
+    pub unscanned: Unscanned,
 }
 
 /// Joins the verdict on the input with what was found in the output. For an answer that was never fetched,
@@ -214,6 +217,8 @@ pub fn conclude(revision: &Revision, input: &InputVerdict, output: &OutputFindin
         *redactions.entry(*entity).or_default() += count;
     }
     let denylist_hits = revision.denylist_union(&input.denylist_hits, &output.denylist_hits);
+    let mut unscanned = input.unscanned;
+    unscanned.merge(&output.unscanned);
     let mut triggered_categories = input.triggered_categories.clone();
     triggered_categories.extend(&output.triggered_categories);
     triggered_categories.sort_unstable();
@@ -226,5 +231,6 @@ pub fn conclude(revision: &Revision, input: &InputVerdict, output: &OutputFindin
         allowlist_hits: input.allowlist_hits.clone(),
         triggered_categories,
         redactions,
+        unscanned,
     }
 }

@@ -214,7 +214,7 @@ fn only_active_settings_are_unsupported() {
         ])),
         ["rules.overrides[0].action", "rules.overrides[1].action", "rules.overrides[3].rollout"]
     );
-    assert_eq!(unsupported(&rules(json!({"unscannable": "allow"}))), none);
+    assert_eq!(unsupported(&rules(json!({"unscannable": "refuse"}))), none);
     assert_eq!(unsupported(&rules(json!({"unscannable": "escalate"}))), ["rules.unscannable"]);
 
     // Absent `user_quotas` counts as on when a limit is given.
