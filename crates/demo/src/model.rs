@@ -214,8 +214,13 @@ impl Model {
         if !self.has(&request.model) {
             return Err(ApiError::no_model(&request.model, &self.options.models));
         }
-        let (directives, text) = Directives::parse(&request.user)
-            .map_err(|error| ApiError::invalid(error.to_string(), Some("messages")))?;
+        let parse = |script: &str| {
+            Directives::parse(script).map_err(|error| ApiError::invalid(error.to_string(), Some("messages")))
+        };
+        let (mut directives, mut text) = parse(&request.user)?;
+        if let Some(script) = directives.again.take().filter(|_| request.answered) {
+            (directives, text) = parse(&script)?;
+        }
         let number = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
         let envelope = Envelope {
             id: format!("chatcmpl-demo{number:08}"),
@@ -386,6 +391,7 @@ impl Fixed {
             logprobs: false,
             user: String::new(),
             instructed: false,
+            answered: false,
             tool_result: None,
             prompt_words: 1,
         };

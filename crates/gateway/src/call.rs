@@ -44,6 +44,8 @@ pub(crate) struct Call {
     pub(crate) event: AuditEvent,
     started: Instant,
     upstream_time: Duration,
+    /// Since when an upstream is waited for.
+    waiting: Option<Instant>,
     recorded: Recorded,
     /// Whether any decision of this call is on disk, so that a closing record is due.
     is_open: bool,
@@ -81,6 +83,7 @@ impl Call {
             event,
             started: Instant::now(),
             upstream_time: Duration::ZERO,
+            waiting: None,
             recorded: Recorded::Nothing,
             is_open: false,
         }
@@ -89,6 +92,18 @@ impl Call {
     /// Adds time spent waiting on an upstream.
     pub(crate) fn add_upstream_time(&mut self, time: Duration) {
         self.upstream_time += time;
+    }
+
+    /// An upstream is waited for from now on, to [`Call::waited`] or to the end of the call.
+    pub(crate) fn waits(&mut self) {
+        self.waiting = Some(Instant::now());
+    }
+
+    /// The upstream is not waited for any more.
+    pub(crate) fn waited(&mut self) {
+        if let Some(since) = self.waiting.take() {
+            self.upstream_time += since.elapsed();
+        }
     }
 
     /// Takes a verdict over into the event. The rollout mode is `enforced`: there are no candidates.
@@ -224,6 +239,7 @@ impl Call {
     }
 
     fn finish(&mut self, outcome: Outcome, status: StatusCode, error_code: Option<String>) {
+        self.waited();
         let total = self.started.elapsed();
         let gateway = total.saturating_sub(self.upstream_time);
         let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
@@ -241,17 +257,36 @@ impl Call {
         self.shared.metrics.times(total, gateway);
     }
 
-    /// Takes the upstreams' token counts over into the event.
-    pub(crate) fn used(&mut self, usage: TokenUsage) {
+    /// Adds the tokens that an upstream counted for one call to the event's. Gives the sum so far.
+    pub(crate) fn used(&mut self, usage: TokenUsage) -> TokenUsage {
         let model = self.event.model.as_deref().unwrap_or_default();
-        let cost_usd = self.snapshot.pricing().cost_usd(model, usage.prompt, usage.completion, usage.total);
+        let cost = |usage: TokenUsage| {
+            self.snapshot.pricing().cost_usd(model, usage.prompt, usage.completion, usage.total)
+        };
+        let before = self.event.usage.as_ref().map_or_else(TokenUsage::default, |usage| TokenUsage {
+            prompt: usage.prompt_tokens,
+            completion: usage.completion_tokens,
+            total: usage.total_tokens,
+        });
+        let sum = before.plus(usage);
+        self.shared.metrics.usage(usage.prompt, usage.completion, cost(usage));
+        let cost_usd = cost(sum);
         self.event.usage = Some(Usage {
-            prompt_tokens: usage.prompt,
-            completion_tokens: usage.completion,
-            total_tokens: usage.total,
+            prompt_tokens: sum.prompt,
+            completion_tokens: sum.completion,
+            total_tokens: sum.total,
             cost_usd,
         });
-        self.shared.metrics.usage(usage.prompt, usage.completion, cost_usd);
+        sum
+    }
+
+    /// How a call ends that was answered by the policy's text: with the failure of the upstream that made it so, if any.
+    pub(crate) fn ended(&self, failure: Option<&Failure>) -> (Outcome, Option<String>) {
+        let Some(failure) = failure else { return (Outcome::Completed, None) };
+        if let Failure::Upstream { upstream, .. } | Failure::UpstreamTimeout { upstream, .. } = failure {
+            self.shared.metrics.upstream_failure(upstream);
+        }
+        (Outcome::UpstreamError, Some(failure.code().to_owned()))
     }
 
     fn request_id(&self, headers: &mut HeaderMap) {

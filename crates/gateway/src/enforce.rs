@@ -6,7 +6,7 @@ use llm_api::chat::answer::TokenUsage;
 use llm_api::chat::made::{self, Envelope};
 use llm_api::chat::request::ChatRequest;
 use policy::document::ResponseMode;
-use policy::{Decision, Revision};
+use policy::{Decision, InputVerdict, Revision};
 
 use crate::call::Call;
 use crate::error_reply::Failure;
@@ -21,13 +21,17 @@ pub(crate) enum Action {
     Replace,
 }
 
-/// A verdict's action. `summary` and `escalate` are refused when a policy is loaded; were one to come here all the same,
-/// it fails closed.
+/// A verdict's action. `escalate` is refused when a policy is loaded; were it to come here all the same, it fails closed.
 pub(crate) fn action(decision: Decision) -> Action {
     match decision {
-        Decision::Allow | Decision::Rewrite => Action::Forward,
-        Decision::Summary | Decision::Escalate | Decision::Refuse => Action::Replace,
+        Decision::Allow | Decision::Rewrite | Decision::Summary => Action::Forward,
+        Decision::Escalate | Decision::Refuse => Action::Replace,
     }
+}
+
+/// Whether a streamed answer is held until it is whole: it is a summary, or one may have to take its place.
+pub(crate) fn holds(revision: &Revision, input: &InputVerdict) -> bool {
+    input.decision == Decision::Summary || revision.may_sum_up()
 }
 
 /// The policy's text in place of the model's answer. `error_code` goes into the event.
@@ -38,36 +42,48 @@ pub(crate) struct Replacement {
 
 /// Builds the replacement in the shape that the policy asks for (`response_mode`) and the request expects.
 pub(crate) fn replacement(call: &Call, revision: &Revision, request: &ChatRequest) -> Replacement {
-    let decision = call.decision().unwrap_or(Decision::Refuse);
     let text = revision.refusal_message();
     if revision.response_mode() == ResponseMode::Error {
-        let failure = match decision {
-            Decision::Escalate => Failure::PolicyEscalated(text.to_owned()),
-            _ => Failure::PolicyRefused(text.to_owned()),
-        };
+        let failure = policy_failure(call, revision);
         return Replacement {
             response: reply::failure(&failure),
             error_code: Some(failure.code().to_owned()),
         };
     }
+    let response = if request.stream {
+        reply::whole(StatusCode::OK, EVENT_STREAM, refusal_frames(call, revision, request))
+    } else {
+        let usage = TokenUsage::default().to_json();
+        let policy = call.policy_json();
+        reply::whole(StatusCode::OK, JSON, envelope(call, request).refusal(text, &usage, policy.as_deref()))
+    };
+    Replacement { response, error_code: None }
+}
+
+/// The policy's text as an error.
+pub(crate) fn policy_failure(call: &Call, revision: &Revision) -> Failure {
+    let text = revision.refusal_message().to_owned();
+    match call.decision() {
+        Some(Decision::Escalate) => Failure::PolicyEscalated(text),
+        _ => Failure::PolicyRefused(text),
+    }
+}
+
+/// A refusal as the whole of a stream. Nothing of a model's answer is in it, so it counts no tokens; the event has what
+/// upstreams counted.
+pub(crate) fn refusal_frames(call: &Call, revision: &Revision, request: &ChatRequest) -> Vec<u8> {
     let envelope = envelope(call, request);
     let policy = call.policy_json();
     let policy = policy.as_deref();
-    // Nothing of a model's answer is in it, so it counts no tokens; the event has what upstreams counted.
-    let usage = TokenUsage::default().to_json();
-    let response = if request.stream {
-        let mut frames = made::event(&envelope.frame(0, r#"{"role":"assistant"}"#, None, policy));
-        frames.extend(made::event(&envelope.frame(0, &made::text_delta("refusal", text), None, policy)));
-        frames.extend(made::event(&envelope.frame(0, "{}", Some("content_filter"), policy)));
-        if request.include_usage {
-            frames.extend(made::event(&envelope.usage_frame(&usage, policy)));
-        }
-        frames.extend_from_slice(made::DONE);
-        reply::whole(StatusCode::OK, EVENT_STREAM, frames)
-    } else {
-        reply::whole(StatusCode::OK, JSON, envelope.refusal(text, &usage, policy))
-    };
-    Replacement { response, error_code: None }
+    let text = made::text_delta("refusal", revision.refusal_message());
+    let mut frames = made::event(&envelope.frame(0, r#"{"role":"assistant"}"#, None, policy));
+    frames.extend(made::event(&envelope.frame(0, &text, None, policy)));
+    frames.extend(made::event(&envelope.frame(0, "{}", Some("content_filter"), policy)));
+    if request.include_usage {
+        frames.extend(made::event(&envelope.usage_frame(&TokenUsage::default().to_json(), policy)));
+    }
+    frames.extend_from_slice(made::DONE);
+    frames
 }
 
 /// What frames of our own are marked with.

@@ -7,6 +7,8 @@ mod call;
 pub mod config;
 mod enforce;
 mod error_reply;
+mod extra_call;
+mod held;
 mod io;
 mod metrics;
 mod models;
@@ -15,6 +17,7 @@ mod reply;
 mod route;
 mod server;
 mod service;
+mod settle;
 mod streaming;
 mod upstream;
 

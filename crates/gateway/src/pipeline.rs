@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use audit::event::{Outcome, Scan, ScanMode};
+use audit::event::{Outcome, Scan};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
-use llm_api::chat::answer::{Answer, TokenUsage};
+use llm_api::chat::answer::Answer;
 use llm_api::json::Splice;
-use policy::{Decision, InputVerdict, Masker, OutputFindings, Revision, Verdict};
+use policy::{InputVerdict, Masker, OutputFindings, Revision, Verdict};
 use tokio::sync::oneshot;
 
 use crate::admission::{Admitted, admit};
@@ -19,11 +19,12 @@ use crate::body;
 use crate::call::Call;
 use crate::enforce::{self, Action};
 use crate::error_reply::Failure;
-use crate::reply::{self, Body, JSON};
+use crate::reply::{self, Body, EVENT_STREAM, JSON};
+use crate::settle::{Settled, settle};
 use crate::streaming;
 
 /// Where an upstream serves chat completions, after its base URL.
-const CHAT_PATH: &str = "/chat/completions";
+pub(crate) const CHAT_PATH: &str = "/chat/completions";
 /// Largest error body of an upstream that is passed on.
 const ERROR_BYTES_MAX: usize = 256 * 1024;
 
@@ -67,7 +68,7 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
     }
     let judged = Judged { admitted, input, masker, texts };
     match enforce::action(verdict.decision) {
-        Action::Replace => replace(call, &judged, reply).await,
+        Action::Replace => replace(call, &judged, None, reply).await,
         Action::Forward => forward(call, judged, reply).await,
     }
 }
@@ -140,34 +141,32 @@ pub(crate) fn broken(judged: &Judged, problem: &str) -> Failure {
     }
 }
 
-/// Judges an answer that came whole, enforces the verdict and releases it.
-async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, reply: Reply) {
-    let revision = Arc::clone(&judged.admitted.revision);
-    let found = match judge::judge_answer(&revision, &judged.admitted.subject, &answer, &mut judged.masker) {
-        Ok(found) => found,
-        Err(error) => return upstream_failed(call, broken(judged, &error.to_string()), reply).await,
+/// Judges an answer that came whole and releases what was settled on.
+async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, mut reply: Reply) {
+    let settled = tokio::select! {
+        settled = settle(&mut call, judged, &answer) => settled,
+        () = reply.closed() => return gone(call).await,
     };
-    call.scanned(ScanMode::Whole, found.scanned_bytes);
-    let usage = answer.usage();
-    if let Some(usage) = usage {
-        call.used(usage);
+    match settled {
+        Settled::Clean(found) => {
+            call.released(found.released_bytes);
+            let policy = call.policy_json();
+            let body = answer.client_body(found.texts, &found.changed_choices, None, policy.as_deref());
+            release(call, JSON, body, reply);
+        }
+        Settled::Mended(body) if judged.admitted.request.stream => match Answer::parse(body) {
+            Ok(mended) => {
+                let include_usage = judged.admitted.request.include_usage;
+                let frames = mended.frames(include_usage, call.policy_json().as_deref());
+                release(call, EVENT_STREAM, frames.into(), reply);
+            }
+            Err(error) => upstream_failed(call, broken(judged, &error.to_string()), reply).await,
+        },
+        Settled::Mended(body) => release(call, JSON, body, reply),
+        Settled::Refused(failure) => replace(call, judged, failure, reply).await,
+        Settled::Unjudged(failure) => upstream_failed(call, failure, reply).await,
+        Settled::Unrecorded(failure) => unrecorded(call, &failure, reply),
     }
-    let verdict = policy::conclude(&revision, &judged.input, &found.findings);
-    if let Err(failure) = output_judged(&mut call, &revision, &verdict) {
-        return unrecorded(call, &failure, reply);
-    }
-    if judge::violates(&found.findings) {
-        return match enforce::action(verdict.decision) {
-            Action::Replace => replace(call, judged, reply).await,
-            Action::Forward => rewrite(call, judged, &found.masked, usage.unwrap_or_default(), reply).await,
-        };
-    }
-    if let Err(failure) = call.durable().await {
-        return unrecorded(call, &failure, reply);
-    }
-    call.released(found.released_bytes);
-    let body = answer.client_body(found.texts, &found.changed_choices, None, call.policy_json().as_deref());
-    release(call, body, reply);
 }
 
 /// An output verdict goes into the event; one that changes the decision is a record of its own.
@@ -177,92 +176,34 @@ pub(crate) fn output_judged(call: &mut Call, revision: &Revision, verdict: &Verd
     if is_new { call.record() } else { Ok(()) }
 }
 
-/// One bounded extra call asks for a compliant answer; if that violates too, the policy's text goes out.
-async fn rewrite(mut call: Call, judged: &mut Judged, masked: &str, first: TokenUsage, mut reply: Reply) {
-    let revision = Arc::clone(&judged.admitted.revision);
-    let admitted = &judged.admitted;
-    let body =
-        admitted.request.rewrite_body(judged.texts.clone(), masked, revision.prompt(Decision::Rewrite));
-    let waiting = Instant::now();
-    let max = call.shared.limits.answer_bytes_max;
-    let second = async {
-        let sent = call
-            .shared
-            .upstreams
-            .send(&admitted.upstream, Method::POST, CHAT_PATH, &admitted.headers, body, "application/json")
-            .await;
-        let response = sent.ok().filter(|response| enforce::is_answer(response.status()))?;
-        let collected =
-            tokio::time::timeout(admitted.upstream.timeout, body::collect(response.into_body(), max));
-        Answer::parse(collected.await.ok()?.ok()?).ok()
-    };
-    let second = tokio::select! {
-        second = second => second,
-        () = reply.closed() => {
-            call.add_upstream_time(waiting.elapsed());
-            return gone(call).await;
-        }
-    };
-    call.add_upstream_time(waiting.elapsed());
-    let mut usage = first;
-    if let Some(answer) = &second {
-        usage = first.plus(answer.usage().unwrap_or_default());
-        call.used(usage);
-    }
-    let found = second.as_ref().and_then(|answer| {
-        judge::judge_answer(&revision, &judged.admitted.subject, answer, &mut judged.masker)
-            .ok()
-            .filter(|found| !judge::violates(&found.findings))
-    });
-    let (Some(answer), Some(found)) = (second, found) else {
-        // The last resort is a refusal, whatever the policy's pattern was.
-        call.event.decision = Some(Decision::Refuse);
-        call.event.effective_decision = Some(Decision::Refuse);
-        call.event.reason_code = Some(policy::ReasonCode::Refuse.as_str().to_owned());
-        if let Err(failure) = call.record() {
-            return unrecorded(call, &failure, reply);
-        }
-        return replace(call, judged, reply).await;
-    };
-    if let Err(failure) = call.durable().await {
-        return unrecorded(call, &failure, reply);
-    }
-    call.scanned(ScanMode::Whole, found.scanned_bytes);
-    call.released(found.released_bytes);
-    for (kind, count) in &found.findings.redactions {
-        *call.event.redactions.entry(kind.as_str().to_owned()).or_default() += count;
-    }
-    let body =
-        answer.client_body(found.texts, &found.changed_choices, Some(usage), call.policy_json().as_deref());
-    release(call, body, reply);
-}
-
-/// The policy's text in place of the answer.
-async fn replace(mut call: Call, judged: &Judged, reply: Reply) {
+/// The policy's text in place of the answer; `failure` is that of the extra call that was to give a better one.
+async fn replace(mut call: Call, judged: &Judged, failure: Option<Failure>, reply: Reply) {
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);
     }
     let mut made = enforce::replacement(&call, &judged.admitted.revision, &judged.admitted.request);
     call.headers(made.response.headers_mut());
     let status = made.response.status();
-    close_with(call, status, made.error_code, made.response, reply);
+    let (outcome, error_code) = call.ended(failure.as_ref());
+    close_with(call, outcome, status, error_code.or(made.error_code), made.response, reply);
 }
 
-fn release(call: Call, body: Bytes, reply: Reply) {
-    let mut response = reply::whole(StatusCode::OK, JSON, body);
+fn release(call: Call, content_type: HeaderValue, body: Bytes, reply: Reply) {
+    let mut response = reply::whole(StatusCode::OK, content_type, body);
     call.headers(response.headers_mut());
-    close_with(call, StatusCode::OK, None, response, reply);
+    close_with(call, Outcome::Completed, StatusCode::OK, None, response, reply);
 }
 
 /// Answers, and closes the record by whether anybody took the answer.
 fn close_with(
     mut call: Call,
+    outcome: Outcome,
     status: StatusCode,
     error_code: Option<String>,
     response: Response<Body>,
     reply: Reply,
 ) {
-    let outcome = if reply.send(response).is_ok() { Outcome::Completed } else { Outcome::ClientGone };
+    let outcome = if reply.send(response).is_ok() { outcome } else { Outcome::ClientGone };
     call.close(outcome, status, error_code);
 }
 

@@ -20,17 +20,18 @@ use tokio::sync::mpsc;
 use crate::call::Call;
 use crate::enforce;
 use crate::error_reply::Failure;
+use crate::held;
 use crate::pipeline::{self, CLIENT_GONE, Judged, Reply, output_judged};
 use crate::reply::{self, STREAM_QUEUE, StreamCut};
 
-type Sender = mpsc::Sender<Result<Bytes, StreamCut>>;
+pub(crate) type Sender = mpsc::Sender<Result<Bytes, StreamCut>>;
 
 /// How the stream ended.
-enum End {
+pub(crate) enum End {
     /// With the upstream's `[DONE]`, or its end after a finish reason.
     Done,
-    /// With the policy's text.
-    Replaced,
+    /// With the policy's text; because of a failure of the upstream, where there is one.
+    Replaced(Option<Failure>),
     /// The client left.
     ClientGone,
     /// The upstream broke off or sent what cannot be judged.
@@ -50,23 +51,14 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
     if reply.send(response).is_err() {
         return call.close(Outcome::ClientGone, CLIENT_GONE, None);
     }
-    let revision = Arc::clone(&judged.admitted.revision);
-    let mut judge = StreamJudge::new(
-        Arc::clone(&revision),
-        judged.admitted.subject.clone(),
-        OutputMode::Stop,
-        std::mem::take(&mut judged.masker),
-        judged.admitted.request.include_usage,
-        call.policy_json(),
-    );
-    let end = pump(&mut call, &judged, &mut judge, body, &sender).await;
-    call.scanned(ScanMode::Stream, judge.scanned_bytes());
-    call.released(judge.released_bytes());
-    if let Some(usage) = judge.usage {
-        call.used(usage);
-    }
+    let end = if enforce::holds(&judged.admitted.revision, &judged.input) {
+        held::run(&mut call, &mut judged, body, &sender).await
+    } else {
+        live(&mut call, &mut judged, body, &sender).await
+    };
     let (outcome, code) = match end {
-        End::Done | End::Replaced => (Outcome::Completed, None),
+        End::Done => (Outcome::Completed, None),
+        End::Replaced(failure) => call.ended(failure.as_ref()),
         End::ClientGone => (Outcome::ClientGone, None),
         End::Upstream(failure) => {
             call.shared.metrics.upstream_failure(&judged.admitted.upstream.name);
@@ -79,6 +71,26 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
         }
     };
     call.close(outcome, StatusCode::OK, code);
+}
+
+/// Judges the stream as it passes.
+async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sender) -> End {
+    let revision = Arc::clone(&judged.admitted.revision);
+    let mut judge = StreamJudge::new(
+        Arc::clone(&revision),
+        judged.admitted.subject.clone(),
+        OutputMode::Stop,
+        std::mem::take(&mut judged.masker),
+        judged.admitted.request.include_usage,
+        call.policy_json(),
+    );
+    let end = pump(call, judged, &mut judge, body, sender).await;
+    call.scanned(ScanMode::Stream, judge.scanned_bytes());
+    call.released(judge.released_bytes());
+    if let Some(usage) = judge.usage {
+        call.used(usage);
+    }
+    end
 }
 
 /// An error in the middle of a stream: OpenAI's error object as an event, and no `[DONE]`.
@@ -195,13 +207,13 @@ async fn replace(call: &Call, judged: &Judged, judge: &StreamJudge, choice: u64,
     let revision = &judged.admitted.revision;
     let text = revision.refusal_message();
     let bytes = if revision.response_mode() == ResponseMode::Error {
-        made::event(&Failure::PolicyRefused(text.to_owned()).to_json())
+        made::event(&enforce::policy_failure(call, revision).to_json())
     } else {
         let fallback = enforce::envelope(call, &judged.admitted.request);
         judge.refusal(choice, text, judge.usage.unwrap_or_default(), &fallback)
     };
     match sender.send(Ok(bytes.into())).await {
-        Ok(()) => End::Replaced,
+        Ok(()) => End::Replaced(None),
         Err(_) => End::ClientGone,
     }
 }

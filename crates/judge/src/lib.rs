@@ -8,6 +8,8 @@ pub mod stream;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod unscanned_tests;
 
 use std::borrow::Cow;
@@ -101,8 +103,8 @@ pub struct JudgedAnswer {
     pub texts: Splice,
     /// Indexes of the choices they touch.
     pub changed_choices: Vec<usize>,
-    /// The first choice's texts, masked: what a rewriting call may see.
-    pub masked: String,
+    /// Indexes of the choices that hold what the policy forbids.
+    pub violating_choices: Vec<usize>,
     /// Bytes of the texts judged.
     pub scanned_bytes: u64,
     /// Bytes of what is left of them.
@@ -130,11 +132,8 @@ pub fn judge_answer(
         judged.findings.merge(revision, &findings);
         judged.scanned_bytes += unit.text.len() as u64;
         judged.released_bytes += masked.as_deref().unwrap_or(&unit.text).len() as u64;
-        if unit.owner == 0 {
-            if !judged.masked.is_empty() {
-                judged.masked.push('\n');
-            }
-            judged.masked.push_str(masked.as_deref().unwrap_or(&unit.text));
+        if violates(&findings) && !judged.violating_choices.contains(&unit.owner) {
+            judged.violating_choices.push(unit.owner);
         }
         if let Some(masked) = masked {
             edit.replace_all(index, &masked);
@@ -146,6 +145,37 @@ pub fn judge_answer(
     judged.texts = edit.finish();
     judged.findings.note_unscanned(revision, subject, &unscanned(&walk, |_| true));
     Ok(judged)
+}
+
+/// Rounds of masking texts that were put together, each for what the round before brought together.
+const MASK_ROUNDS_MAX: usize = 4;
+
+/// The texts of one choice, a line each, with everything masked that the policy forbids: what a call for something in its
+/// place may see. Lines can make a term that no text had, so they are judged once more together; what masking cannot
+/// clean is left out whole.
+pub fn masked_choice(
+    revision: &Revision,
+    subject: &Subject,
+    answer: &Answer,
+    choice: usize,
+    masker: &mut Masker,
+) -> String {
+    let Ok(walk) = answer.texts() else { return String::new() };
+    let mut all = String::new();
+    for unit in walk.units().iter().filter(|unit| unit.owner == choice) {
+        let (masked, _) = policy::scan_text(revision, subject, &unit.text, OutputMode::Mask, masker);
+        if !all.is_empty() {
+            all.push('\n');
+        }
+        all.push_str(masked.as_deref().unwrap_or(&unit.text));
+    }
+    for _ in 0..MASK_ROUNDS_MAX {
+        match policy::scan_text(revision, subject, &all, OutputMode::Mask, masker).0 {
+            Some(masked) => all = masked,
+            None => return all,
+        }
+    }
+    String::new()
 }
 
 /// An upstream's error body with everything masked that the policy forbids in an answer: an error can quote the

@@ -39,6 +39,7 @@ pub struct Revision {
     pub(crate) denylist: Terms,
     pub(crate) allowlist: Terms,
     effects: Effects,
+    may_sum_up: bool,
 }
 
 impl Revision {
@@ -61,6 +62,7 @@ impl Revision {
             digest: document.digest(),
             mask: mask(&document.rules.denylist),
             effects: Effects::new(&document, &denylist),
+            may_sum_up: validate::reachable(&document).contains(&Decision::Summary),
             denylist,
             allowlist: Terms::new(document.rules.allowlist.iter().map(String::as_str)),
             wording: Wording::default(),
@@ -147,13 +149,9 @@ impl Revision {
         }
     }
 
-    /// The reason code of a refusal that is the last resort where `decision` could not be carried out: `REFUSE`, or
-    /// that decision's own where the policy does not list the former.
-    pub fn last_resort_code(&self, decision: Decision) -> ReasonCode {
-        match &self.document.rules.reason_codes {
-            Some(listed) if !listed.contains(&ReasonCode::Refuse) => ReasonCode::of(decision, false),
-            _ => ReasonCode::Refuse,
-        }
+    /// Whether the policy may emit this reason code.
+    pub fn lists(&self, code: &ReasonCode) -> bool {
+        self.document.rules.reason_codes.as_ref().is_none_or(|listed| listed.contains(code))
     }
 
     /// What a listed category comes to in a call.
@@ -235,6 +233,11 @@ impl Revision {
             || !self.denylist.is_empty()
             || !self.document.rules.flagged_categories.is_empty()
             || self.document.rules.unscannable != Unscannable::Allow
+    }
+
+    /// Whether an answer may have to give way to a summary.
+    pub fn may_sum_up(&self) -> bool {
+        self.may_sum_up && self.has_output_rules()
     }
 
     /// What stands for a denied term in an answer.

@@ -57,7 +57,7 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
     }
     for (index, rule) in rules.overrides.iter().enumerate() {
         let path = format!("rules.overrides[{index}]");
-        if let Some(action @ (Decision::Summary | Decision::Escalate)) = rule.action {
+        if let Some(action @ Decision::Escalate) = rule.action {
             add(&format!("{path}.action"), &not_yet(action));
         }
         if rule.rollout.as_ref().is_some_and(|rollout| rollout.shadow.enabled || rollout.canary.enabled) {
@@ -87,7 +87,7 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
         ("refusal_replacement.mode", document.refusal_replacement.mode, replaces),
     ];
     for (path, pattern, reachable) in patterns {
-        if reachable && matches!(pattern, ResponsePattern::Summary | ResponsePattern::Escalate) {
+        if reachable && pattern == ResponsePattern::Escalate {
             add(path, &not_yet(pattern.decision()));
         }
     }
@@ -114,7 +114,7 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
 }
 
 fn not_yet(decision: Decision) -> String {
-    format!("`{}` is not supported by this version: use `rewrite` or `refuse`", decision.as_str())
+    format!("`{}` is not supported by this version: use `rewrite`, `summary` or `refuse`", decision.as_str())
 }
 
 /// Decisions that the policy can come to.

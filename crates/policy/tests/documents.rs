@@ -212,7 +212,7 @@ fn only_active_settings_are_unsupported() {
             {"term": "credential theft", "action": "refuse", "rollout": {"shadow": {"enabled": false}}},
             {"term": "credential theft", "targets": ["t"], "rollout": {"shadow": {"enabled": true}}},
         ])),
-        ["rules.overrides[0].action", "rules.overrides[1].action", "rules.overrides[3].rollout"]
+        ["rules.overrides[1].action", "rules.overrides[3].rollout"]
     );
     assert_eq!(unsupported(&rules(json!({"unscannable": "refuse"}))), none);
     assert_eq!(unsupported(&rules(json!({"unscannable": "escalate"}))), ["rules.unscannable"]);
@@ -223,9 +223,11 @@ fn only_active_settings_are_unsupported() {
     assert_eq!(quota(json!({"user_quota": {"requests": 0, "tokens": 0, "window": "hourly"}})), none);
     assert_eq!(quota(json!({"user_quotas": true})), none);
 
-    // Summary and escalate count when they can be reached.
+    assert_eq!(unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "summary"}))), none);
+
+    // Escalate counts when it can be reached.
     assert_eq!(
-        unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "summary"}))),
+        unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "escalate"}))),
         ["rules.response_pattern"]
     );
     assert_eq!(unsupported(&rules(json!({"response_pattern": "escalate"}))), none);
@@ -489,15 +491,26 @@ fn templates_that_cannot_stand_are_named() {
 }
 
 #[test]
-fn the_last_resort_has_a_listed_code() {
-    let code = |codes: Value| {
+fn a_revision_lists_its_reason_codes() {
+    let lists = |codes: Value| {
         let rules = json!({"denylist": ["a"], "response_pattern": "summary", "reason_codes": codes});
         let revision = Revision::compile(PolicyDocument::parse(&self::rules(rules)).unwrap(), 1).unwrap();
-        revision.last_resort_code(Decision::Summary)
+        revision.lists(&ReasonCode::Refuse)
     };
-    assert_eq!(code(Value::Null), ReasonCode::Refuse);
-    assert_eq!(code(json!(["ALLOW", "SUMMARY", "REFUSE"])), ReasonCode::Refuse);
-    assert_eq!(code(json!(["ALLOW", "SUMMARY"])), ReasonCode::Summary);
+    assert!(lists(Value::Null));
+    assert!(lists(json!(["ALLOW", "SUMMARY", "REFUSE"])));
+    assert!(!lists(json!(["ALLOW", "SUMMARY"])));
+}
+
+#[test]
+fn a_revision_tells_whether_an_answer_may_give_way_to_a_summary() {
+    let may = |rules: Value| {
+        Revision::compile(PolicyDocument::parse(&self::rules(rules)).unwrap(), 1).unwrap().may_sum_up()
+    };
+    assert!(may(json!({"denylist": ["a"], "response_pattern": "summary"})));
+    assert!(may(json!({"denylist": ["a"], "overrides": [{"term": "a", "action": "summary"}]})));
+    assert!(!may(json!({"denylist": ["a"], "response_pattern": "rewrite"})));
+    assert!(!may(json!({"redact": true, "response_pattern": "summary"})));
 }
 
 #[test]

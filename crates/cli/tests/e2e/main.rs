@@ -11,6 +11,7 @@
     reason = "this whole binary is a test"
 )]
 
+mod answers;
 mod chat;
 mod delivery;
 mod errors;

@@ -19,6 +19,7 @@ it from whatever reads the prompt: demo:say=\"\\u0063at\" answers `cat`.
 
   demo:say=\"TEXT\"             answer this text; repeated: one for each of `n` choices
   demo:instructed=\"TEXT\"      answer this instead where a system message comes after the user's
+  demo:again=\"SCRIPT\"         follow these directives instead where an answer comes after the user's message
   demo:words=N                answer N words
   demo:reasoning=\"TEXT\"       add `reasoning_content` before the answer
   demo:refusal=\"TEXT\"         refuse with this `message.refusal`
@@ -66,6 +67,8 @@ pub(crate) struct Tool {
 pub(crate) struct Directives {
     pub(crate) says: Vec<String>,
     pub(crate) instructed: Option<String>,
+    /// Directives, not parsed yet.
+    pub(crate) again: Option<String>,
     pub(crate) words: Option<usize>,
     pub(crate) reasoning: Option<String>,
     pub(crate) refusal: Option<String>,
@@ -118,6 +121,7 @@ impl Directives {
         match input.name {
             "say" => self.says.push(input.text()?),
             "instructed" => self.instructed = Some(input.text()?),
+            "again" => self.again = Some(input.text()?),
             "words" => self.words = Some(input.number()?.min(WORDS_MAX)),
             "reasoning" => self.reasoning = Some(input.text()?),
             "refusal" => self.refusal = Some(input.text()?),

@@ -22,6 +22,8 @@ pub(crate) struct ChatRequest {
     pub(crate) user: String,
     /// Whether a system or developer message comes after it.
     pub(crate) instructed: bool,
+    /// Whether an assistant's text comes after it.
+    pub(crate) answered: bool,
     /// Text of the last tool result, where one comes after it.
     pub(crate) tool_result: Option<String>,
     /// Words in all messages.
@@ -69,6 +71,7 @@ impl ChatRequest {
             logprobs: flag(&fields, "logprobs")?,
             user: String::new(),
             instructed: false,
+            answered: false,
             tool_result: None,
             prompt_words: 0,
         };
@@ -113,10 +116,14 @@ impl ChatRequest {
                     user_seen = true;
                     self.user = text;
                     self.instructed = false;
+                    self.answered = false;
                     self.tool_result = None;
                 }
                 "system" | "developer" => self.instructed = user_seen,
-                "assistant" => open_calls = calls,
+                "assistant" => {
+                    self.answered = user_seen && calls.is_empty();
+                    open_calls = calls;
+                }
                 "tool" => {
                     let id = message.get("tool_call_id").and_then(Value::as_str);
                     if !id.is_some_and(|id| open_calls.contains(&id)) {

@@ -62,6 +62,20 @@ async fn it_repeats_what_reached_it() {
 }
 
 #[tokio::test]
+async fn it_follows_another_script_once_it_has_answered() {
+    let model = model().await;
+    let mut body = ask(r#"demo:say="one" demo:again="demo:say=\"two\" demo:finish=length""#);
+    assert_eq!(message(&post(&model, &body).await)["content"], "one");
+    body["messages"].as_array_mut().unwrap().extend([
+        json!({"role": "assistant", "content": "one"}),
+        json!({"role": "system", "content": "again"}),
+    ]);
+    let answer = post(&model, &body).await;
+    assert_eq!(message(&answer)["content"], "two");
+    assert_eq!(answer.json()["choices"][0]["finish_reason"], "length");
+}
+
+#[tokio::test]
 async fn it_answers_the_user_past_later_instructions_and_parts() {
     let model = model().await;
     let body = json!({"model": "demo-model", "messages": [

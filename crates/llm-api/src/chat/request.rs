@@ -11,6 +11,20 @@ const OWN_FIELDS: [&str; 6] =
     ["policy_user", "policy_user_id", "policy_project_id", "policy_project", "policy_target", "policy_id"];
 /// Fields that are judged: an upstream that matches names without regard to case must not find another spelling.
 const JUDGED_FIELDS: [&str; 4] = ["messages", "model", "stream", "stream_options"];
+/// What an extra call goes without: it is not streamed, answers once and in text, and `prediction` quotes an answer.
+const EXTRA_WITHOUT: [&str; 9] = [
+    "stream",
+    "stream_options",
+    "n",
+    "tool_choice",
+    "function_call",
+    "parallel_tool_calls",
+    "prediction",
+    "modalities",
+    "audio",
+];
+/// OpenAI's names for the limit of an answer's tokens, today's first.
+const TOKEN_LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 const JUDGED_MESSAGE_FIELDS: [&str; 5] = ["role", "content", "name", "tool_calls", "function_call"];
 
 /// Why a body is no chat completions request.
@@ -150,46 +164,55 @@ impl ChatRequest {
             let end = messages.span().end - 1;
             texts.replace(end..end, [b",".as_slice(), &message("system", instruction)].concat());
         }
-        self.rebuild(root, texts, asks_usage, &[])
+        let added = asks_usage.then(|| ("stream_options", stream_options(root)));
+        self.rebuild(root, texts, &[], added.as_slice())
     }
 
-    /// The body of the extra call that asks for a compliant answer: the same request, not streamed and with one choice,
-    /// followed by the masked answer and the instruction. `texts` are the changes that the first call went with.
-    pub fn rewrite_body(&self, mut texts: Splice, masked_answer: &str, instruction: &str) -> Bytes {
+    /// The body of an extra call that asks for something in place of an answer: the same request, whole, with one choice
+    /// in plain text, no tool to be called and at most `tokens_max` tokens, followed by the masked answer and `prompt` (a
+    /// system message). `texts` are the changes that the first call went with.
+    pub fn extra_body(&self, mut texts: Splice, masked_answer: &str, prompt: &str, tokens_max: u64) -> Bytes {
         let root = self.root();
         if let Some(messages) = root.get("messages") {
             let end = messages.span().end - 1;
-            let added = [
-                b",".as_slice(),
-                &message("assistant", masked_answer),
-                b",",
-                &message("system", instruction),
-            ];
-            texts.replace(end..end, added.concat());
+            let said = message("assistant", masked_answer);
+            texts.replace(end..end, [b",".as_slice(), &said, b",", &message("system", prompt)].concat());
         }
-        self.rebuild(
-            root,
-            texts,
-            false,
-            &[
-                "stream",
-                "stream_options",
-                "n",
-                "tools",
-                "tool_choice",
-                "parallel_tool_calls",
-                "functions",
-                "function_call",
-            ],
-        )
+        let is_there = |name: &str| root.get(name).is_some_and(|value| !value.is_empty());
+        let mut without = EXTRA_WITHOUT.to_vec();
+        let mut added = Vec::new();
+        // Upstreams refuse a history of calls without its tools, so the tools stay where there are any.
+        for (tools, choice) in [("tools", "tool_choice"), ("functions", "function_call")] {
+            match is_there(tools) {
+                true => added.push((choice, b"\"none\"".to_vec())),
+                false => without.push(tools),
+            }
+        }
+        // The client's own limit holds too, by the name that its upstream knows.
+        for name in TOKEN_LIMITS {
+            if let Some(limit) = root.get(name).filter(|limit| !limit.is_null()) {
+                let limit = limit.as_u64().map_or(tokens_max, |limit| limit.min(tokens_max));
+                added.push((name, limit.to_string().into_bytes()));
+            }
+        }
+        if !TOKEN_LIMITS.iter().any(|name| added.iter().any(|(added, _)| added == name)) {
+            added.extend(TOKEN_LIMITS.first().map(|name| (*name, tokens_max.to_string().into_bytes())));
+        }
+        self.rebuild(root, texts, &without, &added)
     }
 
-    fn rebuild(&self, root: Value<'_>, mut texts: Splice, asks_usage: bool, without: &[&str]) -> Bytes {
+    fn rebuild(
+        &self,
+        root: Value<'_>,
+        mut texts: Splice,
+        without: &[&str],
+        added: &[(&str, Vec<u8>)],
+    ) -> Bytes {
         let mut out = Vec::with_capacity(self.body.len() + 128);
         out.push(b'{');
         for (key, value) in root.members() {
             let is_out = |names: &[&str]| names.iter().any(|name| key.key_is(name));
-            if is_out(&OWN_FIELDS) || is_out(without) || (asks_usage && key.key_is("stream_options")) {
+            if is_out(&OWN_FIELDS) || is_out(without) || added.iter().any(|(name, _)| key.key_is(name)) {
                 continue;
             }
             if out.len() > 1 {
@@ -203,9 +226,9 @@ impl ChatRequest {
                 out.extend_from_slice(value.raw().as_bytes());
             }
         }
-        if asks_usage {
-            out.extend_from_slice(b",\"stream_options\":");
-            out.extend_from_slice(&stream_options(root));
+        for (name, value) in added {
+            out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            out.extend_from_slice(value);
         }
         out.push(b'}');
         out.into()
@@ -444,15 +467,26 @@ mod tests {
         );
     }
 
+    fn extra(body: &str) -> String {
+        let body = parse(body).unwrap().extra_body(Splice::default(), "a ███", "again", 4096);
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
     #[test]
-    fn the_rewrite_call_is_one_plain_answer() {
-        let request = parse(
-            r#"{"model":"m","n":3,"stream":true,"tools":[],"messages":[{"role":"user","content":"x"}]}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            String::from_utf8(request.rewrite_body(Splice::default(), "a ███", "again").to_vec()).unwrap(),
-            r#"{"model":"m","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"a ███"},{"role":"system","content":"again"}]}"#
-        );
+    fn an_extra_call_asks_for_one_plain_answer() {
+        insta::assert_snapshot!(extra(
+            r#"{"model":"m","n":3,"stream":true,"tools":[],"stream_options":{"include_usage":true},"prediction":{"content":"p"},
+                "modalities":["text","audio"],"audio":{"voice":"v"},"messages":[{"role":"user","content":"x"}],"policy_user":"u"}"#
+        ), @r#"{"model":"m","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"a ███"},{"role":"system","content":"again"}],"max_completion_tokens":4096}"#);
+    }
+
+    #[test]
+    fn an_extra_call_keeps_tools_format_and_limits_of_the_request() {
+        insta::assert_snapshot!(extra(
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}],"tool_choice":"required","parallel_tool_calls":true,"response_format":{"type":"json_object"},"max_tokens":7,"seed":1}"#
+        ), @r#"{"model":"m","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"a ███"},{"role":"system","content":"again"}],"tools":[{"type":"function"}],"response_format":{"type":"json_object"},"seed":1,"tool_choice":"none","max_tokens":7}"#);
+        insta::assert_snapshot!(extra(
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"functions":[{"name":"f"}],"max_completion_tokens":100000,"max_tokens":null}"#
+        ), @r#"{"model":"m","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"a ███"},{"role":"system","content":"again"}],"functions":[{"name":"f"}],"max_tokens":null,"function_call":"none","max_completion_tokens":4096}"#);
     }
 }

@@ -1,0 +1,137 @@
+//! What becomes of an answer that is there as a whole, whether it came so or was held: judged, and where it violates the
+//! policy replaced by what one extra call gives, or by the policy's text. How that reaches the client is the callers'
+//! business.
+
+use std::sync::Arc;
+
+use audit::event::{ScanMode, Stage};
+use bytes::Bytes;
+use judge::JudgedAnswer;
+use llm_api::chat::answer::Answer;
+use policy::{Decision, OutputFindings, ReasonCode, Revision};
+
+use crate::call::Call;
+use crate::enforce::{self, Action};
+use crate::error_reply::Failure;
+use crate::extra_call;
+use crate::pipeline::{self, Judged, output_judged};
+
+/// What may be told the client. The decision behind it is durable.
+pub(crate) enum Settled {
+    /// The answer with these changes.
+    Clean(JudgedAnswer),
+    /// This answer in its place.
+    Mended(Bytes),
+    /// The policy's text; with the failure, where it stands in for an extra call that failed.
+    Refused(Option<Failure>),
+    /// The upstream's answer cannot be judged.
+    Unjudged(Failure),
+    /// The decision could not be recorded.
+    Unrecorded(Failure),
+}
+
+/// Judges an answer and settles what becomes of it. Dropping it cancels the extra call.
+pub(crate) async fn settle(call: &mut Call, judged: &mut Judged, answer: &Answer) -> Settled {
+    let settled = match judge_and_mend(call, judged, answer).await {
+        Ok(settled) => settled,
+        Err(failure) => return Settled::Unrecorded(failure),
+    };
+    match call.durable().await {
+        Ok(()) => settled,
+        Err(failure) => Settled::Unrecorded(failure),
+    }
+}
+
+/// # Errors
+/// The decision could not be recorded.
+async fn judge_and_mend(call: &mut Call, judged: &mut Judged, answer: &Answer) -> Result<Settled, Failure> {
+    let revision = Arc::clone(&judged.admitted.revision);
+    if let Some(usage) = answer.usage() {
+        call.used(usage);
+    }
+    let found = match judge::judge_answer(&revision, &judged.admitted.subject, answer, &mut judged.masker) {
+        Ok(found) => found,
+        Err(error) => return Ok(Settled::Unjudged(pipeline::broken(judged, &error.to_string()))),
+    };
+    call.scanned(ScanMode::Whole, found.scanned_bytes);
+    conclude(call, judged, &found.findings)?;
+    if !judge::violates(&found.findings) {
+        return Ok(Settled::Clean(found));
+    }
+    let decision = call.decision().unwrap_or(Decision::Refuse);
+    match enforce::action(decision) {
+        Action::Replace => Ok(Settled::Refused(None)),
+        Action::Forward => mend(call, judged, decision, answer, found).await,
+    }
+}
+
+/// Asks for something in place of the choices that violate the policy, once. If that is no answer, cut short where a
+/// summary was asked for, or a violation too, the policy's text is the last resort.
+async fn mend(
+    call: &mut Call,
+    judged: &mut Judged,
+    decision: Decision,
+    answer: &Answer,
+    found: JudgedAnswer,
+) -> Result<Settled, Failure> {
+    let revision = Arc::clone(&judged.admitted.revision);
+    let Some(first) = found.violating_choices.first().copied() else {
+        // Nothing that could be replaced holds what was found.
+        last_resort(call, &revision)?;
+        return Ok(Settled::Refused(None));
+    };
+    let subject = &judged.admitted.subject;
+    let masked = judge::masked_choice(&revision, subject, answer, first, &mut judged.masker);
+    let standin = match extra_call::ask(call, judged, decision, &masked).await {
+        Ok(standin) => standin,
+        Err(failure) => {
+            last_resort(call, &revision)?;
+            return Ok(Settled::Refused(Some(failure)));
+        }
+    };
+    let usage = call.used(standin.usage().unwrap_or_default());
+    let Ok(mut second) =
+        judge::judge_answer(&revision, &judged.admitted.subject, &standin, &mut judged.masker)
+    else {
+        last_resort(call, &revision)?;
+        return Ok(Settled::Refused(None));
+    };
+    call.scanned(ScanMode::Whole, second.scanned_bytes);
+    let violates = judge::violates(&second.findings);
+    let mut findings = found.findings;
+    findings.merge(&revision, &second.findings);
+    conclude(call, judged, &findings)?;
+    let is_truncated = decision == Decision::Summary && standin.is_cut();
+    if violates || is_truncated || !standin.is_plain() {
+        last_resort(call, &revision)?;
+        return Ok(Settled::Refused(None));
+    }
+    call.released(second.released_bytes);
+    let body = answer.mended_body(
+        found.texts,
+        &found.changed_choices,
+        &found.violating_choices,
+        (&standin, &mut second.texts),
+        Some(usage),
+        call.policy_json().as_deref(),
+    );
+    Ok(Settled::Mended(body))
+}
+
+fn conclude(call: &mut Call, judged: &Judged, findings: &OutputFindings) -> Result<(), Failure> {
+    let admitted = &judged.admitted;
+    let verdict = policy::conclude(&admitted.revision, &judged.input, findings);
+    output_judged(call, &admitted.revision, &verdict)
+}
+
+/// The last resort is a refusal, whatever was to be done. Where the policy lists no code for it, the code stays.
+fn last_resort(call: &mut Call, revision: &Revision) -> Result<(), Failure> {
+    let event = &mut call.event;
+    event.decision = Some(Decision::Refuse);
+    event.effective_decision = Some(Decision::Refuse);
+    if revision.lists(&ReasonCode::Refuse) {
+        event.reason_code = Some(ReasonCode::Refuse.as_str().to_owned());
+    }
+    event.stage = Some(Stage::Output);
+    call.record()
+}
