@@ -237,6 +237,31 @@ pub struct RollbackInfo {
     pub resume_at: Option<String>,
 }
 
+/// What was changed, on [`EventType::Revision`] and [`EventType::Admin`] events: names, numbers and digests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChangeInfo {
+    /// What it is a change of, as in `policy support-guardrails` or `key key_0123456789ab`.
+    pub subject: String,
+    /// The policy's stable revision until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_before: Option<u64>,
+    /// Its stable revision from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_after: Option<u64>,
+    /// Its candidate until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate_before: Option<u64>,
+    /// Its candidate from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate_after: Option<u64>,
+    /// Digest (SHA-256, hex) of the policy's newest document until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_before: Option<String>,
+    /// Digest of its newest document from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_after: Option<String>,
+}
+
 /// One audit event. Field order is the stored and exported order.
 ///
 /// INVARIANT: no field may hold prompt or answer text, or a fragment of either. `allowlist_hits` and
@@ -300,6 +325,12 @@ pub struct AuditEvent {
     /// Present on [`EventType::Gap`] events only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
+    /// Who changed something: the name of an admin token, or the file that did. On events of changes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// What they changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeInfo>,
     /// Null where no upstream answered.
     pub usage: Option<Usage>,
     /// Null where no request is behind the event.
@@ -351,6 +382,8 @@ impl AuditEvent {
             stable: None,
             rollback: None,
             gap: None,
+            actor: None,
+            change: None,
             usage: None,
             request: None,
             decision_hash: None,

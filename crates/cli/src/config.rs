@@ -15,7 +15,8 @@ use audit::export::ExportConfig;
 use control::config::AdminToken;
 use gateway::config::Limits;
 use policy::problems::{Problem, read_all};
-use registry::{Desired, Rollouts, Snapshot};
+use registry::Desired;
+use registry::desired_state::{Declared, DeclaredPolicy};
 use serde_json::Value;
 
 use crate::config::environment::{Substitution, substitute};
@@ -52,7 +53,7 @@ pub(crate) struct Config {
     pub(crate) admin_tokens: Vec<AdminToken>,
     /// Destinations.
     pub(crate) exports: Vec<ExportConfig>,
-    /// Upstreams, projects and prices; its policies are empty, see [`Config::snapshot`].
+    /// Upstreams, projects and prices; its policies are empty, see [`Config::policies`].
     pub(crate) desired: Desired,
     /// Policy documents, in the order of their files.
     pub(crate) policies: Vec<PolicyFile>,
@@ -128,16 +129,17 @@ impl Config {
         }
     }
 
-    /// The snapshot of this configuration, its policy documents compiled under these revision numbers (one each, in
-    /// their order).
-    ///
-    /// # Errors
-    /// What [`Config::load`] rules out: a policy that cannot be compiled, a name that nothing has.
-    pub(crate) fn snapshot(&self, numbers: &[u64], rollouts: &Rollouts) -> anyhow::Result<Snapshot> {
-        let mut desired = self.desired.clone();
-        desired.policies = policies::sets(&self.policies, numbers, rollouts)
-            .map_err(|(file, problems)| anyhow::anyhow!("{}: {}", file.display(), joined(&problems)))?;
-        Snapshot::build(desired).map_err(|problems| anyhow::anyhow!("{}", joined(&problems)))
+    /// What it declares, for the desired state.
+    pub(crate) fn declared(&self) -> Declared {
+        let policy = |policy: &PolicyFile| DeclaredPolicy {
+            document: policy.document.clone(),
+            file: policy.file.display().to_string(),
+        };
+        Declared {
+            base: self.desired.clone(),
+            policies: self.policies.iter().map(policy).collect(),
+            file: self.file.display().to_string(),
+        }
     }
 }
 
@@ -249,12 +251,6 @@ fn retype(value: &mut Value, substitutions: &[Substitution], found: &[Problem]) 
         }
     }
     changed
-}
-
-fn joined(problems: &[Problem]) -> String {
-    let texts: Vec<String> =
-        problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-    texts.join("; ")
 }
 
 #[cfg(test)]

@@ -13,11 +13,14 @@ mod routes;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use audit::log::AuditLog;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use registry::DesiredState;
+use registry::desired_state::Author;
 
 use crate::api::{Found, Operation};
-use crate::auth::Tokens;
+use crate::auth::{Caller, Tokens};
 use crate::config::AdminToken;
 use crate::ports::{Evidence, Exports};
 use crate::reply::Failure;
@@ -34,6 +37,10 @@ pub struct Ports {
     pub evidence: Arc<dyn Evidence>,
     /// The destinations.
     pub exports: Arc<dyn Exports>,
+    /// Policies, projects and keys.
+    pub state: Arc<DesiredState>,
+    /// Where simulations are recorded.
+    pub log: Arc<dyn AuditLog>,
 }
 
 /// The management API.
@@ -74,24 +81,57 @@ impl Control {
                 format!("the role `{role}` may not do this: use a token of role {}", access.roles());
             return Err(Failure::forbidden(message));
         }
-        self.dispatch(&found, request).await
+        self.dispatch(&found, request, author(caller, request.headers())).await
     }
 
-    async fn dispatch(&self, found: &Found, request: &Request<Bytes>) -> Result<Response<Bytes>, Failure> {
-        let Ports { evidence, exports } = &self.ports;
-        let query = request.uri().query();
+    async fn dispatch(
+        &self,
+        found: &Found,
+        request: &Request<Bytes>,
+        author: Author,
+    ) -> Result<Response<Bytes>, Failure> {
+        use crate::routes::{policies, projects, simulate};
+        let Ports { evidence, exports, state, log } = &self.ports;
+        let (query, headers, body) = (request.uri().query(), request.headers(), request.body());
+        let (first, second) = (found.parameter(0), found.parameter(1));
         match found.route.operation {
-            Operation::ListExports => Ok(routes::exports::list(&**exports)),
-            Operation::ExportStatus => routes::exports::status(&**exports, found.parameter(0)),
-            Operation::TestExport => routes::exports::test(&**exports, found.parameter(0)).await,
-            Operation::ReplayExport => {
-                routes::exports::replay(&**exports, found.parameter(0), request.body()).await
+            Operation::SaveConfig => policies::save(state, headers, body, author).await,
+            Operation::ReadConfig => policies::read(state, query).await,
+            Operation::ListPolicies => Ok(policies::list(state).await),
+            Operation::ListRevisions => policies::revisions(state, first).await,
+            Operation::PromoteRevision => {
+                policies::promote(state, (first, second), headers, body, &author).await
             }
+            Operation::RollBack => policies::roll_back(state, first, headers, body, &author).await,
+            Operation::AbortCandidate => policies::abort(state, first, headers, body, &author).await,
+            Operation::DiffRevisions => policies::diff(state, first, query).await,
+            Operation::Simulate => simulate::run(state, &**log, body, &author).await,
+            Operation::CreateProject => projects::create(state, body, &author).await,
+            Operation::ListProjects => Ok(projects::list(state).await),
+            Operation::ReadProject => projects::read(state, first).await,
+            Operation::PatchProject => projects::patch(state, first, body, &author).await,
+            Operation::CreateKey => projects::create_key(state, first, body, &author).await,
+            Operation::ListKeys => projects::keys(state, first).await,
+            Operation::RevokeKey => projects::revoke_key(state, (first, second), &author).await,
+            Operation::ListExports => Ok(routes::exports::list(&**exports)),
+            Operation::ExportStatus => routes::exports::status(&**exports, first),
+            Operation::TestExport => routes::exports::test(&**exports, first).await,
+            Operation::ReplayExport => routes::exports::replay(&**exports, first, body).await,
             Operation::History => routes::history::list(&**evidence, routes::history::HISTORY, query).await,
             Operation::Audit => routes::history::list(&**evidence, &[], query).await,
         }
     }
 }
 
+/// Who stands in the audit log for what this caller changes.
+fn author(caller: Caller, headers: &HeaderMap) -> Author {
+    let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    Author { name: caller.name, request_id }
+}
+
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
 use policy::Problem;
+use registry::desired_state::ChangeError;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -70,6 +71,15 @@ impl Failure {
         Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message) }
     }
 
+    pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
+    /// With what is there instead.
+    pub(crate) fn with_current(self, current: Option<Value>) -> Self {
+        Self { current, ..self }
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
@@ -104,6 +114,20 @@ impl Failure {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::Problems(problems) => Self::problems(problems, ""),
+            ChangeError::Declared { .. } => Self::conflict("declared_in_file", message),
+            ChangeError::Moved { .. } => Self::conflict("revision_conflict", message),
+            ChangeError::Conflict(_) => Self::conflict("conflict", message),
+            ChangeError::Unknown(_) => Self::not_found(message),
+            ChangeError::Store(_) => Self::unavailable(message),
+        }
     }
 }
 

@@ -6,17 +6,19 @@ use audit::export::{TestError, TestReport};
 use audit::outbox::{BoxFuture, DeliveryState, StoredEvent};
 use audit::secret::Secret;
 use http::{HeaderMap, StatusCode};
+use registry::desired_state::Declared;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
 use crate::api::{Access, ROUTES};
 use crate::config::Role;
+use crate::memory::{Memory, Records, state};
 use crate::ports::{EventFilter, PortError};
 
 /// Events 1 to 5 of types in turn, and whatever filter was asked for last.
 #[derive(Default)]
-struct Log {
+pub(crate) struct Log {
     asked: Mutex<Option<EventFilter>>,
     broken: bool,
 }
@@ -42,7 +44,7 @@ impl Evidence for Log {
 }
 
 #[derive(Default)]
-struct Destinations {
+pub(crate) struct Destinations {
     replayed: Mutex<Vec<(String, Selection)>>,
 }
 
@@ -99,7 +101,8 @@ fn token(name: &str, role: Role) -> AdminToken {
     AdminToken { name: name.to_owned(), role, token: Secret::new(format!("{name}-token"), "test").unwrap() }
 }
 
-fn bench() -> Bench {
+async fn bench() -> Bench {
+    let state = state(&Arc::new(Memory::default()), Declared::default()).await;
     let log = Arc::new(Log::default());
     let destinations = Arc::new(Destinations::default());
     let tokens = vec![
@@ -108,11 +111,13 @@ fn bench() -> Bench {
         token("reviewer", Role::Reviewer),
         token("auditor", Role::Auditor),
     ];
-    let control = Control::new(
-        tokens,
-        Ports { evidence: Arc::clone(&log) as _, exports: Arc::clone(&destinations) as _ },
-        Bytes::from_static(b"{}"),
-    );
+    let ports = Ports {
+        evidence: Arc::clone(&log) as _,
+        exports: Arc::clone(&destinations) as _,
+        state: Arc::clone(&state),
+        log: Arc::new(Records::default()),
+    };
+    let control = Control::new(tokens, ports, Bytes::from_static(b"{}"));
     Bench { control, log, destinations }
 }
 
@@ -140,7 +145,7 @@ impl Bench {
 
 #[tokio::test]
 async fn nothing_is_answered_without_a_known_token() {
-    let bench = bench();
+    let bench = bench().await;
     for token in [
         None,
         Some("Bearer"),
@@ -170,7 +175,7 @@ fn line(route: &crate::api::Route) -> String {
 
 #[tokio::test]
 async fn every_role_may_use_the_routes_of_its_column_and_no_other() {
-    let bench = bench();
+    let bench = bench().await;
     for route in ROUTES {
         for (name, role) in [
             ("root", Role::Admin),
@@ -198,7 +203,7 @@ async fn every_role_may_use_the_routes_of_its_column_and_no_other() {
 
 #[tokio::test]
 async fn the_description_is_for_anybody_and_holds_every_route() {
-    let bench = bench();
+    let bench = bench().await;
     let request = Request::get(DESCRIPTION).body(Bytes::new()).unwrap();
     let answer = bench.control.handle(request).await;
     assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, &b"{}"[..]));
@@ -223,7 +228,7 @@ async fn the_description_is_for_anybody_and_holds_every_route() {
 
 #[tokio::test]
 async fn other_tokens_come_into_force_at_once() {
-    let bench = bench();
+    let bench = bench().await;
     bench.control.set_tokens(vec![token("new", Role::Auditor)]);
     assert_eq!(bench.call(Some("Bearer root-token"), "GET exports", "").await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(bench.call(Some("Bearer new-token"), "GET exports", "").await.0, StatusCode::OK);
@@ -231,7 +236,7 @@ async fn other_tokens_come_into_force_at_once() {
 
 #[tokio::test]
 async fn destinations_and_their_status_are_shown() {
-    let bench = bench();
+    let bench = bench().await;
     let (_, list) = bench.as_root("GET exports", "").await;
     assert_eq!(list["exports"][0]["id"], "datadog_logs");
     assert_eq!(list["exports"][0]["endpoint"], "https://intake.example/api/v2/logs");
@@ -250,7 +255,7 @@ async fn destinations_and_their_status_are_shown() {
 
 #[tokio::test]
 async fn a_test_that_fails_is_an_answer() {
-    let bench = bench();
+    let bench = bench().await;
     let (status, body) = bench.as_root("POST exports/datadog_logs/test", "").await;
     assert_eq!(status, StatusCode::OK);
     let error = "the test event could not be encoded: 403: the key is wrong";
@@ -260,7 +265,7 @@ async fn a_test_that_fails_is_an_answer() {
 
 #[tokio::test]
 async fn a_replay_says_exactly_what_to_send() {
-    let bench = bench();
+    let bench = bench().await;
     for (body, expected) in [
         (r#"{"dead": true}"#, Selection::Dead),
         (r#"{"from": 3, "to": 3}"#, Selection::Range { from: 3, to: 3 }),
@@ -294,7 +299,7 @@ async fn a_replay_says_exactly_what_to_send() {
 
 #[tokio::test]
 async fn filters_are_handed_on() {
-    let bench = bench();
+    let bench = bench().await;
     let query = "GET audit?policy_id=a%2Fb&project_id=p&policy_user=u+v&decision=refuse&event_type=quota\
         &event_id=01890a5d-ac96-774b-bcce-b302099a8057&request_id=r&from=2026-01-16T18:22:11Z\
         &to=2026-01-16T20:22:11%2B01:00&limit=1000&cursor=42";
@@ -317,7 +322,7 @@ async fn filters_are_handed_on() {
 
 #[tokio::test]
 async fn history_is_of_policies_only_and_audit_of_everything() {
-    let bench = bench();
+    let bench = bench().await;
     bench.as_root("GET history", "").await;
     assert_eq!(bench.asked().event_types, routes::history::HISTORY);
     bench.as_root("GET audit", "").await;
@@ -335,7 +340,7 @@ async fn history_is_of_policies_only_and_audit_of_everything() {
 
 #[tokio::test]
 async fn pages_lead_from_the_newest_to_the_oldest() {
-    let bench = bench();
+    let bench = bench().await;
     let mut query = "GET audit?limit=2".to_owned();
     let mut sizes = Vec::new();
     loop {
@@ -352,7 +357,7 @@ async fn pages_lead_from_the_newest_to_the_oldest() {
 
 #[tokio::test]
 async fn filters_that_cannot_be_read_are_named() {
-    let bench = bench();
+    let bench = bench().await;
     for (query, name) in [
         ("decision=maybe", "decision"),
         ("event_type=all", "event_type"),
@@ -374,15 +379,20 @@ async fn filters_that_cannot_be_read_are_named() {
 #[tokio::test]
 async fn a_log_that_does_not_answer_is_unavailable() {
     let log = Arc::new(Log { broken: true, ..Log::default() });
-    let ports = Ports { evidence: log, exports: Arc::new(Destinations::default()) };
+    let ports = Ports {
+        evidence: log,
+        exports: Arc::new(Destinations::default()),
+        state: state(&Arc::new(Memory::default()), Declared::default()).await,
+        log: Arc::new(Records::default()),
+    };
     let control = Control::new(vec![token("root", Role::Admin)], ports, Bytes::new());
-    let bench = Bench { control, ..bench() };
+    let bench = Bench { control, ..bench().await };
     assert_eq!(bench.as_root("GET audit", "").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]
 async fn other_routes_and_methods_are_refused_and_say_what_there_is() {
-    let bench = bench();
+    let bench = bench().await;
     for line in
         ["GET ", "GET nothing", "POST exports/%zz/test", "GET exports/a/b/c", "GET exports/datadog_logs"]
     {

@@ -202,15 +202,17 @@ impl ProjectConfig {
                 description: self.description.clone().unwrap_or_default(),
                 status: self.status.unwrap_or_default(),
                 policy_id: self.policy_id.clone(),
-                entitlements: Entitlements {
-                    policies: entitlements.policies,
-                    projects: entitlements.projects,
-                    models: entitlements.models,
-                    upstreams: entitlements.upstreams,
-                },
+                entitlements: entitlements.into(),
             },
             keys,
         })
+    }
+}
+
+impl From<EntitlementsConfig> for Entitlements {
+    fn from(config: EntitlementsConfig) -> Self {
+        let EntitlementsConfig { policies, projects, models, upstreams } = config;
+        Self { policies, projects, models, upstreams }
     }
 }
 

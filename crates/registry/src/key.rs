@@ -79,6 +79,50 @@ impl KeyDigest {
     }
 }
 
+impl KeyDigest {
+    /// As hex, to be kept.
+    pub fn to_hex(&self) -> String {
+        audit::event::hex(&self.0)
+    }
+
+    /// From what [`KeyDigest::to_hex`] gave.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let digits = text.as_bytes();
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+/// A key that nobody has: 264 random bits.
+///
+/// # Errors
+/// Where the system has no random bytes to give.
+pub(crate) fn new_key() -> Result<String, getrandom::Error> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0_u8; 33];
+    getrandom::fill(&mut bytes)?;
+    let mut key = String::from(PREFIX);
+    for three in bytes.chunks_exact(3) {
+        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        for place in [18, 12, 6, 0] {
+            let digit = usize::try_from(bits >> place & 63).unwrap_or_default();
+            key.push(ALPHABET.get(digit).copied().map_or('A', char::from));
+        }
+    }
+    Ok(key)
+}
+
+/// The first characters of a key, for people to recognise it by: 24 bits of its 264.
+pub(crate) fn prefix_of(key: &str) -> String {
+    key.chars().take(PREFIX.len() + 4).collect()
+}
+
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("KeyDigest").field(&self.id()).finish()
@@ -125,6 +169,19 @@ mod tests {
         let too_long = format!("{longest}a");
         for bad in ["", "ak_", "sk_abc", "AK_abc", "ak_a b", "ak_ä", "ak_a\n", " ak_a", too_long.as_str()] {
             assert_eq!(KeyDigest::of(bad), Err(KeyFormatError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_new_key_is_a_key_of_its_own_and_its_digest_can_be_kept() {
+        let (one, other) = (new_key().unwrap(), new_key().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 3 + 44);
+        let digest = KeyDigest::of(&one).unwrap();
+        assert_eq!(KeyDigest::from_hex(&digest.to_hex()), Some(digest));
+        assert_eq!(prefix_of(&one), one[..7]);
+        for bad in ["", "0", &"z".repeat(64), &"0".repeat(63), &"0".repeat(66)] {
+            assert_eq!(KeyDigest::from_hex(bad), None, "{bad}");
         }
     }
 

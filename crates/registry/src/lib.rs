@@ -3,7 +3,10 @@
 //! handlers, files, and where the desired state comes from.
 
 pub mod config;
+pub mod desired_state;
+pub mod kept;
 mod key;
+pub mod place;
 mod policy_set;
 mod pricing;
 mod project;
@@ -11,6 +14,7 @@ mod rollback;
 mod snapshot;
 mod upstream;
 
+pub use desired_state::DesiredState;
 pub use key::{Key, KeyDigest, KeyError, KeyFormatError};
 pub use policy_set::{Candidate, PolicySet};
 pub use pricing::{Price, Pricing};

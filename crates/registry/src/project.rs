@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A project: the owner of keys, and the default of everything that a request does not name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
     /// Stands in audit events as `project_id`.
     pub id: String,
@@ -31,7 +31,8 @@ pub enum ProjectStatus {
 }
 
 /// What the keys of a project may use. `*` in a list stands for everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Entitlements {
     /// Policies that a request may name beside the project's own.
     pub policies: Vec<String>,

@@ -16,10 +16,10 @@ mod queue;
 mod reader;
 mod recovery;
 mod retention;
-mod revisions;
 mod rollouts;
 mod rows;
 mod schema;
+mod state;
 mod tail;
 mod writer;
 
@@ -36,7 +36,6 @@ pub use options::{BALLAST_BYTES_DEFAULT, QUEUE_MAX_DEFAULT, StoreOptions};
 pub use query::{Events, Filter};
 pub use reader::{Reader, VerifyFailure};
 pub use retention::{Anchor, Retained};
-pub use revisions::StoredRevision;
 
 use crate::checkpoint::Checkpoints;
 use crate::commit::{State, transact};
@@ -205,22 +204,6 @@ impl Store {
     pub async fn retain(&self, days: u32, destinations: &[String]) -> Result<Retained, StoreError> {
         let destinations = destinations.to_vec();
         self.ask(|reply| Order::Retain { days, destinations, reply }).await
-    }
-
-    /// The number of the policy's newest revision of this kind (`is_candidate`: its rollout is on) where that has this
-    /// digest, else that of a new revision.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn ensure_revision(
-        &self,
-        policy_id: &str,
-        digest: &str,
-        document: &str,
-        is_candidate: bool,
-    ) -> Result<u64, StoreError> {
-        let (policy_id, digest, document) = (policy_id.to_owned(), digest.to_owned(), document.to_owned());
-        self.ask(|reply| Order::EnsureRevision { policy_id, digest, document, is_candidate, reply }).await
     }
 
     /// Writes what is queued, leaves the file in order and ends the writer. Appends are refused from now on. May be

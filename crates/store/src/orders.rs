@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use audit::outbox::{Cursor, DeadLetter, DeliveryState, OutboxError};
 use registry::KeptRollout;
+use registry::kept::Change;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
@@ -38,12 +39,10 @@ pub(crate) enum Order {
         seqs: Vec<u64>,
         reply: Reply<Cursor, OutboxError>,
     },
-    EnsureRevision {
-        policy_id: String,
-        digest: String,
-        document: String,
-        is_candidate: bool,
-        reply: Reply<u64, StoreError>,
+    /// A change of the desired state. It gets a commit of its own, with its events.
+    Change {
+        change: Box<Change>,
+        reply: Reply<(), StoreError>,
     },
     /// A policy's candidate, or that it has none any more.
     Rollout {
@@ -81,8 +80,8 @@ impl Order {
                 let _ = reply.send(Err(outbox()));
             }
             Self::Report { reply, .. } => drop(reply.send(Err(outbox()))),
-            Self::EnsureRevision { reply, .. } => drop(reply.send(Err(store()))),
             Self::Rollout { reply, .. } => drop(reply.send(Err(store()))),
+            Self::Change { reply, .. } => drop(reply.send(Err(store()))),
             Self::Retain { reply, .. } => drop(reply.send(Err(store()))),
             Self::RetainFor { .. } | Self::LimitFile { .. } | Self::Probe => {}
         }
@@ -94,8 +93,8 @@ impl Order {
 pub(crate) enum Done {
     Cursor(Reply<Cursor, OutboxError>, Result<Cursor, OutboxError>),
     Reported(Reply<(), OutboxError>),
-    Revision(Reply<u64, StoreError>, u64),
     Rollout(Reply<(), StoreError>),
+    Changed(Reply<(), StoreError>),
 }
 
 impl Done {
@@ -107,10 +106,10 @@ impl Done {
             (Self::Rollout(reply), Some(why)) => {
                 drop(reply.send(Err(StoreError::Unavailable(why.to_owned()))));
             }
-            (Self::Revision(reply, number), None) => drop(reply.send(Ok(number))),
+            (Self::Changed(reply), None) => drop(reply.send(Ok(()))),
             (Self::Cursor(reply, _), Some(why)) => drop(reply.send(Err(OutboxError::Store(why.to_owned())))),
             (Self::Reported(reply), Some(why)) => drop(reply.send(Err(OutboxError::Store(why.to_owned())))),
-            (Self::Revision(reply, _), Some(why)) => {
+            (Self::Changed(reply), Some(why)) => {
                 drop(reply.send(Err(StoreError::Unavailable(why.to_owned()))));
             }
         }
@@ -202,16 +201,6 @@ impl<'a> CursorChanges<'a> {
                 });
                 Ok(Done::Reported(reply))
             }
-            Order::EnsureRevision { policy_id, digest, document, is_candidate, reply } => {
-                match crate::revisions::ensure(db, &policy_id, &digest, &document, is_candidate) {
-                    Ok(number) => Ok(Done::Revision(reply, number)),
-                    Err(source) => {
-                        let order =
-                            Order::EnsureRevision { policy_id, digest, document, is_candidate, reply };
-                        Err(Undone { order, source })
-                    }
-                }
-            }
             Order::Rollout { policy_id, rollout, reply } => {
                 match crate::rollouts::set(db, &policy_id, rollout.as_ref(), head) {
                     Ok(()) => Ok(Done::Rollout(reply)),
@@ -220,6 +209,10 @@ impl<'a> CursorChanges<'a> {
                     }
                 }
             }
+            Order::Change { change, reply } => match crate::state::apply(db, &change.edits) {
+                Ok(()) => Ok(Done::Changed(reply)),
+                Err(source) => Err(Undone { order: Order::Change { change, reply }, source }),
+            },
             // The writer does these itself, outside of any transaction.
             order @ (Order::Retain { .. }
             | Order::RetainFor { .. }

@@ -12,7 +12,6 @@ use crate::error::StoreError;
 use crate::orders::{load_cursors, read_cursor, read_dead};
 use crate::query::{Events, Filter};
 use crate::retention::{Anchor, anchor};
-use crate::revisions::{self, StoredRevision};
 use crate::rows::Row;
 use crate::schema::{failed, meta, open_reader};
 
@@ -122,14 +121,6 @@ impl Reader {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         read_dead(&self.db, destination, after, limit).map_err(self.failed())
-    }
-
-    /// A policy's revisions, the oldest first.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub fn revisions(&self, policy_id: &str) -> Result<Vec<StoredRevision>, StoreError> {
-        revisions::list(&self.db, policy_id).map_err(self.failed())
     }
 
     /// Verifies the whole retained log, and each event against the decision record that it closes. Memory is bounded by

@@ -9,7 +9,11 @@
 //!   closing of each has a later `seq`. `first_ms` and `last_ms` are the time of the commit.
 //! - `spans`: for stretches of `batches`, the bounds of their times, so that a query can leave out most of them.
 //! - `cursors`, `dead_letters`: each destination's place in the log, and what it would not take.
-//! - `revisions`: policy documents, by policy and number. `is_candidate`: its rollout is on.
+//! - `revisions`: policy documents, by policy and number. Immutable.
+//! - `policies`: which revisions of a policy are in force, and who declares it (`file` or `api`); `policy_changes`: each
+//!   change of that, in order.
+//! - `projects`, `keys`: what the management API created. `body` is a project as JSON; `digest` is the SHA-256 of a key,
+//!   which itself is nowhere.
 //! - `rollouts`: each policy's candidate: `digest` (of its document without `rollout`), and while it is taken back by
 //!   itself, which `revision` was, since and until when. Events up to `after_seq` are none of its window.
 //! - `meta`: `chain` (id of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
@@ -70,8 +74,21 @@ CREATE TABLE dead_letters(
   destination TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, text TEXT NOT NULL,
   PRIMARY KEY(destination, seq));
 CREATE TABLE revisions(
-  policy_id TEXT NOT NULL, number INTEGER NOT NULL, digest TEXT NOT NULL, document TEXT NOT NULL,
-  created_at TEXT NOT NULL, author TEXT, is_candidate INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(policy_id, number));
+  policy_id TEXT NOT NULL, number INTEGER NOT NULL, digest TEXT NOT NULL, digest_without_rollout TEXT NOT NULL,
+  document TEXT NOT NULL, created_at TEXT NOT NULL, author TEXT NOT NULL, PRIMARY KEY(policy_id, number));
+CREATE TABLE policies(
+  policy_id TEXT PRIMARY KEY, stable INTEGER, candidate INTEGER, former_stable INTEGER,
+  allow_without_stable INTEGER NOT NULL, source TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL)
+  WITHOUT ROWID;
+CREATE TABLE policy_changes(
+  id INTEGER PRIMARY KEY, policy_id TEXT NOT NULL, at TEXT NOT NULL, author TEXT NOT NULL, action TEXT NOT NULL,
+  stable INTEGER, candidate INTEGER);
+CREATE INDEX policy_changes_of ON policy_changes(policy_id, id);
+CREATE TABLE projects(
+  project_id TEXT PRIMARY KEY, body TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE keys(
+  key_id TEXT PRIMARY KEY, project_id TEXT NOT NULL, digest TEXT NOT NULL UNIQUE, name TEXT, prefix TEXT NOT NULL,
+  created_at TEXT NOT NULL, expires_at_ms INTEGER, revoked_at TEXT) WITHOUT ROWID;
 CREATE TABLE rollouts(
   policy_id TEXT PRIMARY KEY, digest TEXT NOT NULL, state TEXT NOT NULL, revision INTEGER, since_ms INTEGER,
   until_ms INTEGER, after_seq INTEGER NOT NULL) WITHOUT ROWID;

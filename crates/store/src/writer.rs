@@ -135,7 +135,15 @@ impl Writer {
     }
 
     fn turn(&mut self, work: &mut Work) -> Flow {
-        let orders = self.own_orders(mem::take(&mut work.orders));
+        let (changes, orders): (Vec<_>, Vec<_>) =
+            mem::take(&mut work.orders).into_iter().partition(|order| matches!(order, Order::Change { .. }));
+        for change in changes {
+            if let Flow::Stop(reason) = self.change(change) {
+                orders.into_iter().for_each(|order| order.refuse(&reason));
+                return Flow::Stop(reason);
+            }
+        }
+        let orders = self.own_orders(orders);
         if self.block.is_some() {
             return self.turn_blocked(mem::take(&mut work.records), orders);
         }
@@ -153,6 +161,40 @@ impl Writer {
             settle(records);
         }
         self.upkeep()
+    }
+
+    /// Makes a change of the desired state, in a commit of its own with its events. Changes are rare, and one that cannot
+    /// be made must take nothing else with it.
+    fn change(&mut self, order: Order) -> Flow {
+        let Order::Change { change, reply } = order else { return Flow::Go };
+        if let Some(block) = &self.block {
+            Order::Change { change, reply }.refuse(&block.reason);
+            return Flow::Go;
+        }
+        match crate::state::check(&self.db, &change.edits) {
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                Order::Change { change, reply }.refuse(&why);
+                return Flow::Go;
+            }
+            Err(error) => {
+                let trouble = Trouble::of(&error, &self.path);
+                Order::Change { change, reply }.refuse(trouble.reason());
+                return self.on_trouble(Vec::new(), trouble);
+            }
+        }
+        let queued = |event: &AuditEvent| Queued {
+            event_id: event.event_id,
+            text: event.to_json(),
+            kind: Kind::Standalone,
+            waiter: None,
+        };
+        let records: Vec<Queued> = change.events.iter().map(queued).collect();
+        match self.commit(&records, vec![Order::Change { change, reply }]) {
+            Ok(()) => Flow::Go,
+            // Whoever asked was told; no request is behind these events.
+            Err(trouble) => self.on_trouble(Vec::new(), trouble),
+        }
     }
 
     /// What can wait until everybody is answered.

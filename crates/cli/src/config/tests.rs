@@ -92,11 +92,11 @@ fn the_contracts_example_loads() {
     assert_eq!(config.admin_tokens[0].token.expose(), "hush-admin");
     assert_eq!(config.exports[0].id, "datadog_logs");
     assert_eq!(config.policies[0].document.policy_id, "support-guardrails");
-    let snapshot = config.snapshot(&[3], &Rollouts::default()).unwrap();
-    let key = snapshot.authenticate("ak_hush-project", 0).unwrap();
-    assert_eq!(key.project.id, "support-bot");
-    let policy = snapshot.policy("support-guardrails").unwrap();
-    assert_eq!(policy.stable_revision().unwrap().number(), 3);
+    let declared = config.declared();
+    assert_eq!(declared.base.projects[0].project.id, "support-bot");
+    let digest = registry::KeyDigest::of("ak_hush-project").unwrap();
+    assert_eq!(declared.base.projects[0].keys[0].digest, digest);
+    assert_eq!(declared.policies[0].document.policy_id, "support-guardrails");
     let shown = format!("{config:?}");
     assert!(!shown.contains("hush"), "{shown}");
 }
@@ -120,7 +120,7 @@ fn almost_nothing_is_required() {
     let config = folder.load("listen: localhost:0\n").unwrap();
     assert_eq!(config.store, Path::new("data/gateway.db"));
     assert_eq!(config.retention_days, None);
-    assert!(config.snapshot(&[], &Rollouts::default()).unwrap().upstreams().is_empty());
+    assert!(config.declared().base.upstreams.is_empty());
     assert_eq!(folder.load("{}").unwrap().listen, "127.0.0.1:8080");
 }
 

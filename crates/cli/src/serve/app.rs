@@ -12,7 +12,7 @@ use audit::log::AuditLog;
 use audit::outbox::Outbox;
 use control::{Control, Ports};
 use gateway::{Gateway, Management, OnUnavailable, Parts};
-use registry::{Rollouts, Snapshot, SnapshotCell};
+use registry::{DesiredState, Rollouts};
 use store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -32,8 +32,7 @@ const DELIVERY_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct App {
     pub(super) config: Config,
     pub(super) store: Arc<Store>,
-    pub(super) snapshot: Arc<SnapshotCell>,
-    pub(super) rollouts: Arc<Rollouts>,
+    pub(super) state: Arc<DesiredState>,
     pub(super) destinations: Arc<Destinations>,
     pub(super) control: Arc<Control>,
     pub(super) tasks: TaskTracker,
@@ -55,19 +54,25 @@ impl App {
         let addr = listener.local_addr()?;
         let store = open_store(&config).await?;
         let rollouts = Arc::new(Rollouts::default());
-        let snapshot = build_snapshot(&config, &store, &rollouts).await?;
-        rollouts.put_in_force(&snapshot);
-        let snapshot = Arc::new(SnapshotCell::from_pointee(snapshot));
+        let state = DesiredState::open(Arc::clone(&store) as _, config.declared(), rollouts).await.context(
+            "the policies and projects of the configuration and of the store do not hold together",
+        )?;
+        let state = Arc::new(state);
         let tasks = TaskTracker::new();
         let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
         let delivery = Delivery::start(outbox, config.exports.clone(), Arc::new(SystemClock), &tasks).await?;
         store.retain_for(config.exports.iter().map(|export| export.id.clone()).collect());
         let destinations = Arc::new(Destinations::new(delivery, config.exports.clone()));
         let evidence = Arc::new(StoreEvidence(Arc::clone(&store)));
-        let ports = Ports { evidence, exports: Arc::clone(&destinations) as _ };
+        let ports = Ports {
+            evidence,
+            exports: Arc::clone(&destinations) as _,
+            state: Arc::clone(&state),
+            log: Arc::clone(&store) as _,
+        };
         let control = Arc::new(Control::new(config.admin_tokens.clone(), ports, description::text().into()));
         let gateway = Gateway::new(Parts {
-            snapshot: Arc::clone(&snapshot),
+            snapshot: Arc::clone(state.snapshot()),
             log: Arc::clone(&store) as Arc<dyn AuditLog>,
             limits: config.limits.clone(),
             on_unavailable: match config.on_unavailable {
@@ -83,7 +88,7 @@ impl App {
             // Dropping the sender stops as sending does.
             gateway.serve(listener, async { drop(stopped.await) }).await
         });
-        Ok(Self { config, store, snapshot, rollouts, destinations, control, tasks, addr, stop, serving })
+        Ok(Self { config, store, state, destinations, control, tasks, addr, stop, serving })
     }
 
     /// Where it listens.
@@ -138,25 +143,6 @@ impl App {
         self.tasks.wait().await;
         self.store.close().await.context("the store was not closed in order")
     }
-}
-
-/// Compiles the configuration's policies under their numbers in the store, new ones included.
-pub(super) async fn build_snapshot(
-    config: &Config,
-    store: &Store,
-    rollouts: &Arc<Rollouts>,
-) -> anyhow::Result<Snapshot> {
-    let mut numbers = Vec::with_capacity(config.policies.len());
-    for file in &config.policies {
-        let document = &file.document;
-        let text = serde_json::to_string(document)?;
-        let digest = audit::event::hex(&document.digest());
-        let number = store.ensure_revision(&document.policy_id, &digest, &text, file.is_candidate()).await?;
-        numbers.push(number);
-    }
-    let (config, rollouts) = (config.clone(), Arc::clone(rollouts));
-    // A long list of terms takes a moment to compile; calls are being served.
-    blocking(move || config.snapshot(&numbers, &rollouts)).await
 }
 
 /// Runs what waits for the disk where it keeps no call waiting.

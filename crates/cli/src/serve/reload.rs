@@ -11,7 +11,7 @@ use audit::outbox::Outbox;
 
 use crate::config::Config;
 use crate::config::problem::ConfigError;
-use crate::serve::app::{App, blocking, build_snapshot};
+use crate::serve::app::{App, blocking};
 
 /// What batches in flight get to come back before another delivery starts from the cursor; those that do not are sent
 /// twice, which destinations must bear anyway.
@@ -66,28 +66,30 @@ impl App {
     }
 
     async fn put_in_force(&mut self, config: Config) {
-        let snapshot = match build_snapshot(&config, &self.store, &self.rollouts).await {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "nothing was reloaded; the old configuration stays"
-                );
-                return;
-            }
+        let refused = |error: anyhow::Error| {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "nothing was reloaded; the old configuration stays"
+            );
+        };
+        if let Err(error) = check_exports(&config.exports) {
+            return refused(error);
+        }
+        let durable = match self.state.prepare(config.declared()).await {
+            Ok(prepared) => prepared.commit().await,
+            Err(error) => Err(error),
+        };
+        let durable = match durable {
+            Ok(durable) => durable,
+            Err(error) => return refused(error.into()),
         };
         // Last of what may fail, so that there is nothing else to take back.
         if self.destinations.are(&config.exports) {
             self.destinations.delivery().reload_secrets();
         } else if let Err(error) = self.replace_destinations(config.exports.clone()).await {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "nothing was reloaded; the old configuration stays"
-            );
-            return;
+            return refused(error);
         }
-        self.rollouts.put_in_force(&snapshot);
-        self.snapshot.store(Arc::new(snapshot));
+        durable.put_in_force();
         self.control.set_tokens(config.admin_tokens.clone());
         let (policies, projects) = (config.policies.len(), config.desired.projects.len());
         let (upstreams, exports) = (config.desired.upstreams.len(), config.exports.len());
@@ -97,10 +99,6 @@ impl App {
 
     /// Ends the delivery in force and starts another from its cursors. Where that cannot be, the former starts again.
     async fn replace_destinations(&self, exports: Vec<ExportConfig>) -> anyhow::Result<()> {
-        // What can fail is tried while the former still runs.
-        for export in &exports {
-            Exporter::new(export).with_context(|| format!("destination `{}`", export.id))?;
-        }
         self.destinations.delivery().shutdown(HANDOVER_GRACE).await;
         match self.start_delivery(exports.clone()).await {
             Ok(delivery) => {
@@ -129,6 +127,14 @@ impl App {
         let outbox: Arc<dyn Outbox> = Arc::clone(&self.store) as _;
         Ok(Delivery::start(outbox, exports, Arc::new(SystemClock), &self.tasks).await?)
     }
+}
+
+/// What can fail of them is tried while the former still run.
+fn check_exports(exports: &[ExportConfig]) -> anyhow::Result<()> {
+    for export in exports {
+        Exporter::new(export).with_context(|| format!("destination `{}`", export.id))?;
+    }
+    Ok(())
 }
 
 fn refuse(error: &ConfigError) {

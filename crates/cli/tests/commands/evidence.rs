@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::bench::{Bench, KEY};
 
-/// Six events: three allowed, two refused, one error. A gateway that has ended.
+/// Six events after that of the policy file's first revision: three allowed, two refused, one error. A gateway that has
+/// ended.
 async fn six_events() -> (Bench, Vec<String>) {
     let bench = Bench::new().await;
     let (gateway, base) = bench.serve().await;
@@ -32,8 +33,11 @@ async fn events_are_found_by_what_they_say() {
         ids(&out)
     };
     let newest_first: Vec<String> = made.iter().rev().cloned().collect();
-    assert_eq!(query(&[]).await, newest_first);
-    assert_eq!(query(&["--oldest-first"]).await, made);
+    let revision = query(&["--event-type", "revision"]).await;
+    assert_eq!(revision.len(), 1);
+    let all = [&newest_first[..], &revision].concat();
+    assert_eq!(query(&[]).await, all);
+    assert_eq!(query(&["--oldest-first"]).await, [&revision[..], &made].concat());
     assert_eq!(query(&["--limit", "2"]).await, newest_first[..2]);
     assert_eq!(query(&["--decision", "refuse"]).await, [made[3].clone(), made[1].clone()]);
     assert_eq!(query(&["--event-id", &made[2]]).await, [made[2].clone()]);
@@ -42,9 +46,9 @@ async fn events_are_found_by_what_they_say() {
     assert_eq!(query(&["--to", "1h"]).await, Vec::<String>::new());
     assert_eq!(query(&["--event-type", "checkpoint"]).await, Vec::<String>::new());
     let by_path = bench.run(&["audit", "query", "--store", "deep/down/gateway.db"]).await.good();
-    assert_eq!(ids(&by_path), newest_first);
+    assert_eq!(ids(&by_path), all);
     let by_url = bench.run(&["audit", "query", "--store", "sqlite://deep/down/gateway.db"]).await.good();
-    assert_eq!(ids(&by_url), newest_first);
+    assert_eq!(ids(&by_url), all);
 }
 
 #[tokio::test]
@@ -68,12 +72,12 @@ async fn evidence_needs_no_secrets_and_no_gateway_and_disturbs_none() {
     let (bench, made) = six_events().await;
     let args = ["audit", "query", "-c", "gateway.json"];
     let out = crate::process::run(bench.path(), &[], &args).await.good();
-    assert_eq!(ids(&out).len(), made.len());
+    assert_eq!(ids(&out).len(), made.len() + 1);
     let (gateway, base) = bench.serve().await;
-    assert_eq!(ids(&bench.run(&args).await.good()).len(), made.len());
+    assert_eq!(ids(&bench.run(&args).await.good()).len(), made.len() + 1);
     let more = bench.call(&base, KEY, "four").await.event_id;
     bench.arrive(&bench.intake, &[more]).await;
-    assert_eq!(ids(&bench.run(&args).await.good()).len(), made.len() + 1);
+    assert_eq!(ids(&bench.run(&args).await.good()).len(), made.len() + 2);
     gateway.stop().await;
 }
 
@@ -83,13 +87,13 @@ async fn a_copy_verifies_like_the_store() {
     let report = bench.json(&["audit", "verify"]).await;
     assert_eq!(
         (&report["ok"], &report["events"], &report["is_anchored"]),
-        (&true.into(), &6.into(), &true.into())
+        (&true.into(), &7.into(), &true.into())
     );
     let told = bench.run(&["audit", "verify", "-c", "gateway.json"]).await.good();
-    assert!(told.starts_with("6 events are good: seq 1 to 6 of chain "), "{told}");
+    assert!(told.starts_with("7 events are good: seq 1 to 7 of chain "), "{told}");
     let export = ["audit", "export", "-c", "gateway.json"];
     let copy = bench.run(&export).await.good();
-    assert_eq!(ids(&copy), made);
+    assert_eq!(ids(&copy)[1..], made);
     bench.run(&[&export[..], &["-o", "copy.jsonl"]].concat()).await.good();
     assert_eq!(std::fs::read_to_string(bench.path().join("copy.jsonl")).unwrap(), copy);
     let told_of_copy = bench.run(&["audit", "verify", "--file", "copy.jsonl"]).await.good();
@@ -107,7 +111,7 @@ async fn what_was_changed_removed_or_put_in_is_found() {
     let removed = [&lines[..2], &lines[3..]].concat().join("\n");
     let twice = [&lines[..3], &lines[2..]].concat().join("\n");
     for (name, text, event) in
-        [("changed", changed, "event 1: "), ("removed", removed, "event 3: "), ("twice", twice, "event 4: ")]
+        [("changed", changed, "event 2: "), ("removed", removed, "event 3: "), ("twice", twice, "event 4: ")]
     {
         std::fs::write(bench.path().join(name), text).unwrap();
         let err = bench.run(&["audit", "verify", "--file", name]).await.bad();

@@ -16,6 +16,7 @@ mod chat;
 mod delivery;
 mod errors;
 mod faults;
+mod management;
 mod privacy;
 mod stream;
 mod support;

@@ -18,4 +18,5 @@ mod query;
 mod recovery;
 mod retention;
 mod rollouts;
+mod state;
 mod tamper;

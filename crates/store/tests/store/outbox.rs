@@ -136,23 +136,3 @@ async fn a_closed_store_says_so() {
         assert!(result.unwrap_err().to_string().contains("it is closed"));
     }
 }
-
-#[tokio::test]
-async fn revisions_are_numbered_per_policy() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir.path().join("gateway.db"));
-    assert_eq!(store.ensure_revision("a", "d1", "{\"v\":1}", false).await.unwrap(), 1);
-    assert_eq!(store.ensure_revision("a", "d1", "{\"v\":1}", false).await.unwrap(), 1);
-    assert_eq!(store.ensure_revision("a", "d2", "{\"v\":2}", false).await.unwrap(), 2);
-    assert_eq!(store.ensure_revision("b", "d1", "{}", false).await.unwrap(), 1);
-    // An older one saved again is a new one.
-    assert_eq!(store.ensure_revision("a", "d1", "{\"v\":1}", false).await.unwrap(), 3);
-    let revisions = store.reader().unwrap().revisions("a").unwrap();
-    let brief: Vec<_> = revisions.iter().map(|one| (one.number, one.document.as_str())).collect();
-    assert_eq!(brief, [(1, "{\"v\":1}"), (2, "{\"v\":2}"), (3, "{\"v\":1}")]);
-    // A candidate beside it: both are found again, whichever was saved last.
-    for _ in 0..2 {
-        assert_eq!(store.ensure_revision("a", "d1", "{\"v\":1}", false).await.unwrap(), 3);
-        assert_eq!(store.ensure_revision("a", "d3", "{\"v\":3}", true).await.unwrap(), 4);
-    }
-}

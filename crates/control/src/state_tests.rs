@@ -1,0 +1,500 @@
+//! Policies, projects, keys and simulations through the API, over ports in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use audit::event::EventType;
+use audit::secret::Secret;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use policy::PolicyDocument;
+use registry::config::ProjectConfig;
+use registry::desired_state::{Declared, DeclaredPolicy};
+use registry::{Desired, DesiredState, KeyError};
+use serde_json::{Value, json};
+
+use crate::config::{AdminToken, Role};
+use crate::memory::{Memory, Records, state};
+use crate::tests::{Destinations, Log};
+use crate::{Control, PREFIX, Ports};
+
+struct Bench {
+    control: Control,
+    state: Arc<DesiredState>,
+    memory: Arc<Memory>,
+    records: Arc<Records>,
+}
+
+async fn bench() -> Bench {
+    bench_over(Arc::new(Memory::default()), Declared::default()).await
+}
+
+async fn bench_over(memory: Arc<Memory>, declared: Declared) -> Bench {
+    let state = state(&memory, declared).await;
+    let records = Arc::new(Records::default());
+    let ports = Ports {
+        evidence: Arc::new(Log::default()),
+        exports: Arc::new(Destinations::default()),
+        state: Arc::clone(&state),
+        log: Arc::clone(&records) as _,
+    };
+    let token = Secret::new("t".to_owned(), "test").unwrap();
+    let tokens = vec![AdminToken { name: "root".to_owned(), role: Role::Admin, token }];
+    Bench { control: Control::new(tokens, ports, Bytes::new()), state, memory, records }
+}
+
+impl Bench {
+    async fn send(&self, line: &str, match_: Option<&str>, body: &Value) -> (StatusCode, HeaderMap, Value) {
+        let (method, path) = line.split_once(' ').unwrap();
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{PREFIX}{path}"))
+            .header("authorization", "Bearer t")
+            .header("x-request-id", "request-1");
+        if let Some(tag) = match_ {
+            request = request.header("if-match", tag);
+        }
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        let (head, body) = self.control.handle(request.body(body).unwrap()).await.into_parts();
+        (head.status, head.headers, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn call(&self, line: &str, body: Value) -> (StatusCode, Value) {
+        let (status, _, body) = self.send(line, None, &body).await;
+        (status, body)
+    }
+
+    #[track_caller]
+    fn good(answer: (StatusCode, Value)) -> Value {
+        assert_eq!(answer.0, StatusCode::OK, "{}", answer.1);
+        answer.1
+    }
+
+    async fn save(&self, document: Value) -> Value {
+        Self::good(self.call("POST config", json!({ "config": document })).await)
+    }
+}
+
+fn document(term: &str) -> Value {
+    json!({"policy_id": "guard", "rules": {"denylist": [term]}})
+}
+
+fn declared(policies: &[Value], projects: &[Value]) -> Declared {
+    let policy = |document: &Value| DeclaredPolicy {
+        document: PolicyDocument::parse(document).unwrap(),
+        file: "policies/a.yaml".to_owned(),
+    };
+    let project = |config: &Value| {
+        serde_json::from_value::<ProjectConfig>(config.clone()).unwrap().build("projects[0]").unwrap()
+    };
+    Declared {
+        base: Desired { projects: projects.iter().map(project).collect(), ..Desired::default() },
+        policies: policies.iter().map(policy).collect(),
+        file: "gateway.yaml".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn every_save_is_a_revision_and_the_same_document_is_none() {
+    let bench = bench().await;
+    let first = bench.save(document("napalm")).await;
+    assert_eq!((&first["revision"], &first["state"]), (&json!(1), &json!("stable")));
+    assert_eq!(first["config"]["rules"]["denylist"], json!(["napalm"]));
+    assert_eq!(first["author"], "root");
+    assert_eq!(bench.save(document("napalm")).await, first, "nothing changed, not even a time");
+    let second = bench.save(document("sarin")).await;
+    assert_eq!((&second["revision"], &second["created_at"]), (&json!(2), &first["created_at"]));
+    // An older document saved again is a new revision.
+    assert_eq!(bench.save(document("napalm")).await["revision"], 3);
+    assert_eq!(bench.state.snapshot().load().policy("guard").unwrap().stable_revision().unwrap().number(), 3);
+    let (_, revisions) = bench.call("GET policies/guard/revisions", Value::Null).await;
+    let brief: Vec<_> = revisions["revisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["revision"], &one["state"]))
+        .collect();
+    let inactive = json!("inactive");
+    assert_eq!(brief, [(&json!(3), &json!("stable")), (&json!(2), &inactive), (&json!(1), &inactive)]);
+    assert_eq!(revisions["changes"].as_array().unwrap().len(), 3);
+    let (_, old) = bench.call("GET config?policy_id=guard&revision=2", Value::Null).await;
+    assert_eq!(old["config"]["rules"]["denylist"], json!(["sarin"]));
+    let (_, policies) = bench.call("GET policies", Value::Null).await;
+    assert_eq!(policies["policies"][0]["policy_id"], "guard");
+    assert_eq!(policies["policies"][0]["stable"], 3);
+}
+
+#[tokio::test]
+async fn every_save_leaves_one_event_with_who_and_what() {
+    let bench = bench().await;
+    bench.save(document("napalm")).await;
+    bench.save(document("napalm")).await;
+    bench.save(document("sarin")).await;
+    let events = bench.memory.events();
+    assert_eq!(events.len(), 2);
+    let event = &events[1];
+    assert_eq!((event.event_type, event.policy_id.as_deref()), (EventType::Revision, Some("guard")));
+    assert_eq!((event.actor.as_deref(), event.request_id.as_deref()), (Some("root"), Some("request-1")));
+    assert_eq!((event.policy_revision, event.enforced, event.decision), (Some(2), false, None));
+    assert_eq!(event.reason_code.as_deref(), Some("REVISION_SAVED"));
+    let change = event.change.as_ref().unwrap();
+    assert_eq!((change.stable_before, change.stable_after), (Some(1), Some(2)));
+    assert_eq!(change.digest_before, events[0].change.as_ref().unwrap().digest_after);
+    assert_ne!(change.digest_before, change.digest_after);
+    let text = String::from_utf8(event.to_json()).unwrap();
+    assert!(!text.contains("sarin"), "an event holds no rule: {text}");
+}
+
+#[tokio::test]
+async fn all_problems_of_a_document_are_told_by_path_and_change_nothing() {
+    let bench = bench().await;
+    let bad = json!({"policy_id": "", "rules": {"denylist": [1, ""], "colour": 1}, "org_controls": {"audit_logs": false}});
+    let (status, body) = bench.call("POST config", json!({ "config": bad })).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let paths: Vec<_> = body["error"]["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["path"].as_str().unwrap())
+        .collect();
+    for path in
+        ["policy_id", "rules.denylist[0]", "rules.denylist[1]", "rules.colour", "org_controls.audit_logs"]
+    {
+        assert!(paths.contains(&path), "{path}: {paths:?}");
+    }
+    for (body, path) in [
+        (json!({}), "config"),
+        (json!({"config": document("x"), "force": true}), "force"),
+        (json!({"config": document("x"), "expected_revision": "1"}), "expected_revision"),
+    ] {
+        let (status, body) = bench.call("POST config", body).await;
+        assert_eq!((status, &body["error"]["param"]), (StatusCode::BAD_REQUEST, &json!(path)), "{body}");
+    }
+    assert_eq!(bench.call("GET policies", Value::Null).await.1, json!({"policies": []}));
+    assert!(bench.memory.events().is_empty());
+}
+
+#[tokio::test]
+async fn a_save_that_comes_too_late_is_answered_with_the_newer_revision() {
+    let bench = bench().await;
+    bench.save(document("one")).await;
+    let (_, headers, _) = bench.send("GET config?policy_id=guard", None, &Value::Null).await;
+    assert_eq!(headers["etag"], "\"1\"");
+    let body = |term: &str| json!({ "config": document(term) });
+    let (one, other) = (body("two"), body("three"));
+    let both = tokio::join!(
+        bench.send("POST config", Some("\"1\""), &one),
+        bench.send("POST config", Some("\"1\""), &other)
+    );
+    let (won, lost) = if both.0.0 == StatusCode::OK { (both.0, both.1) } else { (both.1, both.0) };
+    assert_eq!((won.0, lost.0), (StatusCode::OK, StatusCode::CONFLICT));
+    let error = &lost.2["error"];
+    assert_eq!((&error["code"], &error["current"]["revision"]), (&json!("revision_conflict"), &json!(2)));
+    assert_eq!(error["current"]["config"], won.2["config"]);
+    for (tag, in_body, status) in [
+        (Some("2"), Value::Null, StatusCode::OK),
+        (None, json!(2), StatusCode::CONFLICT),
+        (Some("W/x"), Value::Null, StatusCode::BAD_REQUEST),
+        (Some("\"3\""), json!(2), StatusCode::BAD_REQUEST),
+    ] {
+        let body = json!({"config": document("four"), "expected_revision": in_body});
+        assert_eq!(bench.send("POST config", tag, &body).await.0, status, "{tag:?} {body}");
+    }
+    let body = json!({"config": {"policy_id": "new", "rules": {}}, "expected_revision": 0});
+    assert_eq!(bench.call("POST config", body.clone()).await.0, StatusCode::OK);
+    assert_eq!(bench.call("POST config", body).await.0, StatusCode::CONFLICT, "it is there already");
+}
+
+#[tokio::test]
+async fn promotion_and_rollback_make_older_revisions_stable_again() {
+    let bench = bench().await;
+    let (status, body) = bench.call("POST policies/guard/rollback", json!({})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
+    bench.save(document("one")).await;
+    assert_eq!(bench.call("POST policies/guard/rollback", json!({})).await.0, StatusCode::CONFLICT);
+    bench.save(document("two")).await;
+    bench.save(document("three")).await;
+    let promoted = Bench::good(bench.call("POST policies/guard/revisions/1/promote", Value::Null).await);
+    assert_eq!((&promoted["revision"], &promoted["state"]), (&json!(1), &json!("stable")));
+    assert_eq!(bench.state.snapshot().load().policy("guard").unwrap().stable_revision().unwrap().number(), 1);
+    let back = Bench::good(bench.call("POST policies/guard/rollback", Value::Null).await);
+    assert_eq!(back["revision"], 3, "the stable one before");
+    let to = Bench::good(bench.call("POST policies/guard/rollback", json!({"to": 2})).await);
+    assert_eq!(to["revision"], 2);
+    let codes: Vec<_> = bench.memory.events().iter().filter_map(|event| event.reason_code.clone()).collect();
+    assert_eq!(codes[3..], ["REVISION_PROMOTED", "REVISION_ROLLED_BACK", "REVISION_ROLLED_BACK"]);
+    for (line, status) in [
+        ("POST policies/guard/revisions/9/promote", StatusCode::NOT_FOUND),
+        ("POST policies/guard/revisions/x/promote", StatusCode::BAD_REQUEST),
+        ("POST policies/other/revisions/1/promote", StatusCode::NOT_FOUND),
+        ("POST policies/guard/abort", StatusCode::CONFLICT),
+        ("GET policies/other/revisions", StatusCode::NOT_FOUND),
+        ("GET config?policy_id=other", StatusCode::NOT_FOUND),
+        ("GET config", StatusCode::BAD_REQUEST),
+        ("GET config?policy_id=guard&colour=red", StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(bench.call(line, Value::Null).await.0, status, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_difference_is_told_by_pointer_and_as_text() {
+    let bench = bench().await;
+    bench.save(document("one")).await;
+    bench.save(json!({"policy_id": "guard", "rules": {"denylist": ["one", "two"], "redact": true}})).await;
+    let diff = Bench::good(bench.call("GET policies/guard/diff", Value::Null).await);
+    assert_eq!((&diff["from"], &diff["to"]), (&json!(1), &json!(2)));
+    let changes = diff["changes"].as_array().unwrap();
+    assert!(changes.contains(&json!({"path": "/rules/denylist/1", "after": "two"})), "{diff}");
+    assert!(changes.contains(&json!({"path": "/rules/redact", "before": false, "after": true})), "{diff}");
+    assert!(diff["unified"].as_str().unwrap().starts_with("--- guard revision 1\n+++ guard revision 2\n@@"));
+    let back = Bench::good(bench.call("GET policies/guard/diff?from=2&to=1", Value::Null).await);
+    assert!(
+        back["changes"].as_array().unwrap().contains(&json!({"path": "/rules/denylist/1", "before": "two"}))
+    );
+    assert_eq!(bench.call("GET policies/guard/diff?from=7", Value::Null).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_a_file_declares_is_read_only_and_names_the_file() {
+    let project = json!({"id": "filed", "policy_id": "guard", "keys": ["ak_filed"]});
+    let bench = bench_over(Arc::new(Memory::default()), declared(&[document("one")], &[project])).await;
+    let config = Bench::good(bench.call("GET config?policy_id=guard", Value::Null).await);
+    assert_eq!(
+        (&config["revision"], &config["source"], &config["file"]),
+        (&json!(1), &json!("file"), &json!("policies/a.yaml"))
+    );
+    let (_, keys) = bench.call("GET projects/filed/keys", Value::Null).await;
+    let key = keys["keys"][0]["key_id"].as_str().unwrap().to_owned();
+    for (line, body, file) in [
+        ("POST config".to_owned(), json!({"config": document("two")}), "policies/a.yaml"),
+        ("POST policies/guard/revisions/1/promote".to_owned(), json!({}), "policies/a.yaml"),
+        ("POST policies/guard/rollback".to_owned(), json!({"to": 1}), "policies/a.yaml"),
+        ("PATCH projects/filed".to_owned(), json!({"status": "disabled"}), "gateway.yaml"),
+        (format!("DELETE projects/filed/keys/{key}"), Value::Null, "gateway.yaml"),
+    ] {
+        let (status, answer) = bench.call(&line, body).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{line} {answer}");
+        assert_eq!(answer["error"]["code"], "declared_in_file");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(file), "{answer}");
+    }
+    let (status, _) = bench.call("POST projects", json!({"id": "filed"})).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    // A key of its own may be given to a project of the file.
+    let made = Bench::good(bench.call("POST projects/filed/keys", json!({})).await);
+    let snapshot = bench.state.snapshot().load_full();
+    assert_eq!(snapshot.authenticate(made["key"].as_str().unwrap(), 0).unwrap().project.id, "filed");
+    assert_eq!(bench.memory.events()[0].actor.as_deref(), Some("policies/a.yaml"));
+}
+
+#[tokio::test]
+async fn files_make_revisions_only_where_they_changed_and_a_bad_one_changes_nothing() {
+    let memory = Arc::new(Memory::default());
+    let number = |bench: &Bench| {
+        bench.state.snapshot().load().policy("guard").map(|policy| policy.stable_revision().unwrap().number())
+    };
+    let bench = bench_over(Arc::clone(&memory), declared(&[document("one")], &[])).await;
+    assert_eq!(number(&bench), Some(1));
+    let bench = bench_over(Arc::clone(&memory), declared(&[document("one")], &[])).await;
+    assert_eq!((number(&bench), memory.events().len()), (Some(1), 1), "a restart changes nothing");
+    let reload = async |declared: Declared| -> Result<(), String> {
+        let prepared = bench.state.prepare(declared).await.map_err(|error| error.to_string())?;
+        prepared.commit().await.map_err(|error| error.to_string())?.put_in_force();
+        Ok(())
+    };
+    reload(declared(&[document("two")], &[])).await.unwrap();
+    assert_eq!(number(&bench), Some(2));
+    Bench::good(bench.call("POST projects", json!({"id": "app", "policy_id": "guard"})).await);
+    let error = reload(declared(&[], &[])).await.unwrap_err();
+    assert!(error.contains("project `app`, which the management API created"), "{error}");
+    let clash = reload(declared(&[document("two")], &[json!({"id": "app"})])).await.unwrap_err();
+    assert!(clash.contains("declared twice"), "{clash}");
+    assert_eq!((number(&bench), memory.events().len()), (Some(2), 3));
+    Bench::good(bench.call("PATCH projects/app", json!({"policy_id": null})).await);
+    reload(declared(&[], &[])).await.unwrap();
+    assert_eq!(number(&bench), None);
+    let last = memory.events().pop().unwrap();
+    assert_eq!(last.reason_code.as_deref(), Some("POLICY_REMOVED"));
+    // Nobody declares it any more: the API may.
+    assert_eq!(bench.save(document("three")).await["revision"], 3);
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_revoked_from_the_next_request_on() {
+    let bench = bench().await;
+    bench.save(document("one")).await;
+    let project = Bench::good(bench.call("POST projects", json!({"id": "app", "policy_id": "guard"})).await);
+    assert_eq!((&project["name"], &project["status"]), (&json!("app"), &json!("active")));
+    let made = Bench::good(
+        bench
+            .call("POST projects/app/keys", json!({"name": "ci", "expires_at": "2999-01-01T00:00:00Z"}))
+            .await,
+    );
+    let key = made["key"].as_str().unwrap();
+    assert!(key.starts_with("ak_") && key.len() > 40, "{key}");
+    assert!(key.starts_with(made["prefix"].as_str().unwrap()));
+    let login =
+        |now_ms: i64| bench.state.snapshot().load().authenticate(key, now_ms).map(|key| key.id.clone());
+    assert_eq!(login(0).unwrap(), made["key_id"].as_str().unwrap());
+    assert_eq!(login(i64::MAX), Err(KeyError::Expired));
+    let list = Bench::good(bench.call("GET projects/app/keys", Value::Null).await);
+    assert_eq!((&list["keys"][0]["name"], &list["keys"][0]["status"]), (&json!("ci"), &json!("active")));
+    let line = format!("DELETE projects/app/keys/{}", made["key_id"].as_str().unwrap());
+    assert_eq!(Bench::good(bench.call(&line, Value::Null).await)["status"], "revoked");
+    assert_eq!(login(0), Err(KeyError::Revoked));
+    let events = bench.memory.events().len();
+    Bench::good(bench.call(&line, Value::Null).await);
+    assert_eq!(bench.memory.events().len(), events, "done again, nothing changes");
+    assert_eq!(bench.call("DELETE projects/app/keys/key_0", Value::Null).await.0, StatusCode::NOT_FOUND);
+    for (body, path) in [
+        (json!({"expires_at": "soon"}), "expires_at"),
+        (json!({"expires_at": "2020-01-01T00:00:00Z"}), "expires_at"),
+        (json!({"name": "x".repeat(201)}), "name"),
+        (json!({"nam": "x"}), "nam"),
+    ] {
+        let (status, answer) = bench.call("POST projects/app/keys", body).await;
+        assert_eq!((status, &answer["error"]["param"]), (StatusCode::BAD_REQUEST, &json!(path)), "{answer}");
+    }
+    let all = format!("{list}{:?}", bench.memory.events());
+    assert!(!all.contains(key), "the key is nowhere else");
+}
+
+#[tokio::test]
+async fn projects_are_checked_as_the_configuration_is() {
+    let bench = bench().await;
+    bench.save(document("one")).await;
+    for (body, path) in [
+        (json!({}), "id"),
+        (json!({"id": "a b"}), "id"),
+        (json!({"id": "a", "policy_id": "other"}), "policy_id"),
+        (json!({"id": "a", "status": "off"}), "status"),
+        (json!({"id": "a", "keys": []}), "keys"),
+        (json!({"id": "a", "entitlements": {"policies": ["guard", "other"]}}), "entitlements.policies[1]"),
+        (json!({"id": "a", "entitlements": {"colours": []}}), "entitlements.colours"),
+    ] {
+        let (status, answer) = bench.call("POST projects", body).await;
+        assert_eq!((status, &answer["error"]["param"]), (StatusCode::BAD_REQUEST, &json!(path)), "{answer}");
+    }
+    Bench::good(bench.call("POST projects", json!({"id": "a", "policy_id": "guard"})).await);
+    assert_eq!(bench.call("POST projects", json!({"id": "a"})).await.0, StatusCode::CONFLICT);
+    let patch = json!({"name": "A", "status": "disabled", "entitlements": {"models": ["small"]}});
+    let patched = Bench::good(bench.call("PATCH projects/a", patch).await);
+    assert_eq!((&patched["name"], &patched["policy_id"]), (&json!("A"), &json!("guard")));
+    assert_eq!(patched["entitlements"]["models"], json!(["small"]));
+    assert_eq!(Bench::good(bench.call("GET projects/a", Value::Null).await), patched);
+    assert_eq!(bench.call("GET projects", Value::Null).await.1["projects"], json!([patched]));
+    let cleared = Bench::good(bench.call("PATCH projects/a", json!({"policy_id": null})).await);
+    assert_eq!(cleared["policy_id"], Value::Null);
+    let (status, answer) = bench.call("PATCH projects/a", json!({"policy_id": "other"})).await;
+    assert_eq!(
+        (status, &answer["error"]["param"]),
+        (StatusCode::BAD_REQUEST, &json!("policy_id")),
+        "{answer}"
+    );
+    assert_eq!(bench.call("PATCH projects/a", json!({"id": "b"})).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(bench.call("PATCH projects/b", json!({})).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_not_in_force() {
+    let bench = bench().await;
+    bench.save(document("one")).await;
+    bench.memory.broken.store(true, Ordering::SeqCst);
+    for (line, body) in
+        [("POST config", json!({"config": document("two")})), ("POST projects", json!({"id": "a"}))]
+    {
+        assert_eq!(bench.call(line, body).await.0, StatusCode::SERVICE_UNAVAILABLE, "{line}");
+    }
+    assert_eq!(bench.state.snapshot().load().policy("guard").unwrap().stable_revision().unwrap().number(), 1);
+    assert_eq!(bench.call("GET projects", Value::Null).await.1, json!({"projects": []}));
+    bench.memory.broken.store(false, Ordering::SeqCst);
+    assert_eq!(bench.save(document("two")).await["revision"], 2);
+}
+
+#[tokio::test]
+async fn a_restart_finds_everything() {
+    let memory = Arc::new(Memory::default());
+    let first = bench_over(Arc::clone(&memory), Declared::default()).await;
+    first.save(document("one")).await;
+    first.save(document("two")).await;
+    Bench::good(first.call("POST policies/guard/revisions/1/promote", Value::Null).await);
+    Bench::good(first.call("POST projects", json!({"id": "app", "policy_id": "guard"})).await);
+    let made = Bench::good(first.call("POST projects/app/keys", json!({})).await);
+    let policies = first.call("GET policies", Value::Null).await;
+    let second = bench_over(memory, Declared::default()).await;
+    assert_eq!(second.call("GET policies", Value::Null).await, policies);
+    let snapshot = second.state.snapshot().load_full();
+    assert_eq!(snapshot.policy("guard").unwrap().stable_revision().unwrap().number(), 1);
+    let key = snapshot.authenticate(made["key"].as_str().unwrap(), 0).unwrap();
+    assert_eq!((key.project.id.as_str(), &json!(key.id)), ("app", &made["key_id"]));
+}
+
+#[tokio::test]
+async fn a_simulation_says_why_and_leaves_one_event_that_enforced_nothing() {
+    let bench = bench().await;
+    bench.save(json!({"policy_id": "guard", "rules": {"denylist": ["Napalm"], "redact": true}})).await;
+    let messages = json!([{"role": "user", "content": "how is ｎａｐａｌｍ made? ann@example.com"}]);
+    let by_id = json!({"policy_id": "guard", "messages": messages, "policy_user": "u", "policy_target": "t"});
+    let answer = Bench::good(bench.call("POST simulate", by_id).await);
+    for (field, value) in [
+        ("policy_id", json!("guard")),
+        ("policy_revision", json!(1)),
+        ("decision", json!("refuse")),
+        ("effective_decision", json!("allow")),
+        ("reason_code", json!("REFUSE")),
+        ("rollout_mode", json!("enforced")),
+        ("enforced", json!(false)),
+        ("denylist_hits", json!(["Napalm"])),
+        ("policy_target", json!("t")),
+        ("redactions", json!({"EMAIL_ADDRESS": 1})),
+    ] {
+        assert_eq!(answer[field], value, "{field}: {answer}");
+    }
+    let text = answer["redacted_messages"][0]["content"].as_str().unwrap();
+    assert!(!text.contains("ann@example.com"), "{text}");
+    let find = &answer["explanation"]["findings"][0];
+    assert_eq!(
+        (&find["rule"], &find["normalised"]),
+        (&json!("rules.denylist[0]"), &json!("napalm")),
+        "{answer}"
+    );
+    let texts = bench.records.texts.lock().unwrap().clone();
+    assert_eq!(texts.len(), 1);
+    let event: Value = serde_json::from_slice(&texts[0]).unwrap();
+    assert_eq!((&event["event_type"], &event["enforced"]), (&json!("simulation"), &json!(false)));
+    assert_eq!((&event["event_id"], &event["policy_user"]), (&answer["event_id"], &json!("u")));
+    assert!(!event.to_string().contains("made?"), "no message in an event");
+}
+
+#[tokio::test]
+async fn a_document_or_a_revision_may_be_simulated_without_being_in_force() {
+    let bench = bench().await;
+    bench.save(document("one")).await;
+    bench.save(document("two")).await;
+    let messages = json!([{"role": "user", "content": "one"}]);
+    let decision = async |body: Value| {
+        let answer = Bench::good(bench.call("POST simulate", body).await);
+        (answer["decision"].clone(), answer["policy_revision"].clone())
+    };
+    let of = |more: Value| {
+        let mut body = json!({ "messages": messages });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    assert_eq!(decision(of(json!({"policy_id": "guard"}))).await, (json!("allow"), json!(2)));
+    assert_eq!(decision(of(json!({"policy_id": "guard", "revision": 1}))).await, (json!("refuse"), json!(1)));
+    assert_eq!(decision(of(json!({"config": document("one")}))).await, (json!("refuse"), Value::Null));
+    assert_eq!(bench.memory.events().len(), 2, "nothing was saved");
+    for (more, path) in [
+        (json!({}), Value::Null),
+        (json!({"policy_id": "guard", "config": document("one")}), Value::Null),
+        (json!({"config": {"policy_id": "x", "rules": {"denylist": 1}}}), json!("rules.denylist")),
+        (json!({"policy_id": "guard", "model": "x"}), json!("model")),
+        (json!({"policy_id": "guard", "messages": []}), json!("messages")),
+        (json!({"policy_id": "guard", "messages": [{"role": "user"}]}), json!("messages[0].content")),
+    ] {
+        let (status, answer) = bench.call("POST simulate", of(more)).await;
+        assert_eq!((status, &answer["error"]["param"]), (StatusCode::BAD_REQUEST, &path), "{answer}");
+    }
+    assert_eq!(bench.call("POST simulate", of(json!({"policy_id": "other"}))).await.0, StatusCode::NOT_FOUND);
+}

@@ -1,0 +1,354 @@
+//! The desired state as it is kept: policies with their revisions and log of changes, projects, keys. A change rides in
+//! one commit of the writer with its events. What any of it means is in `registry`.
+
+use audit::outbox::BoxFuture;
+use registry::KeyDigest;
+use registry::kept::{
+    Change, Edit, Kept, PolicyState, Source, StateChange, StateError, StateStore, StoredKey, StoredProject,
+    StoredRevision,
+};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::error::StoreError;
+use crate::orders::Order;
+use crate::reader::Reader;
+use crate::{Store, schema};
+
+/// Makes the edits within the running transaction.
+pub(crate) fn apply(db: &Connection, edits: &[Edit]) -> rusqlite::Result<()> {
+    for edit in edits {
+        match edit {
+            Edit::AddRevision(revision) => add_revision(db, revision)?,
+            Edit::SetPolicy(policy, change) => {
+                set_policy(db, policy)?;
+                log_change(db, &policy.policy_id, change)?;
+            }
+            Edit::SetProject(project) => set_project(db, project)?,
+            Edit::AddKey(key) => add_key(db, key)?,
+            Edit::RevokeKey { key_id, at } => {
+                db.prepare_cached(
+                    "UPDATE keys SET revoked_at = ?2 WHERE key_id = ?1 AND revoked_at IS NULL",
+                )?
+                .execute([key_id, at])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why the edits cannot be made, before anything is written: a constraint that fails later would end the log.
+pub(crate) fn check(db: &Connection, edits: &[Edit]) -> rusqlite::Result<Option<String>> {
+    let mut added: Vec<(&str, u64)> = Vec::new();
+    for edit in edits {
+        match edit {
+            Edit::AddRevision(revision) => {
+                let id = revision.policy_id.as_str();
+                let newest = match added.iter().rev().find(|(other, _)| *other == id) {
+                    Some((_, number)) => *number,
+                    None => newest(db, id)?.map_or(0, |(number, _)| number),
+                };
+                if revision.number != newest + 1 {
+                    let message = format!("policy `{id}` is at revision {newest} already: try again");
+                    return Ok(Some(message));
+                }
+                added.push((id, revision.number));
+            }
+            Edit::AddKey(key) => {
+                let taken: Option<i64> = db
+                    .prepare_cached("SELECT 1 FROM keys WHERE key_id = ?1 OR digest = ?2")?
+                    .query_row([&key.key_id, &key.digest.to_hex()], |row| row.get(0))
+                    .optional()?;
+                if taken.is_some() {
+                    return Ok(Some("there is such a key already: try again".to_owned()));
+                }
+            }
+            Edit::SetPolicy(..) | Edit::SetProject(_) | Edit::RevokeKey { .. } => {}
+        }
+    }
+    Ok(None)
+}
+
+fn add_revision(db: &Connection, revision: &StoredRevision) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO revisions(policy_id, number, digest, digest_without_rollout, document, created_at, author)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        revision.policy_id,
+        revision.number.cast_signed(),
+        revision.digest,
+        revision.digest_without_rollout,
+        revision.document,
+        revision.created_at,
+        revision.author
+    ])
+    .map(drop)
+}
+
+fn set_policy(db: &Connection, policy: &PolicyState) -> rusqlite::Result<()> {
+    let number = |number: Option<u64>| number.map(u64::cast_signed);
+    db.prepare_cached(
+        "INSERT INTO policies(policy_id, stable, candidate, former_stable, allow_without_stable, source, created_at,
+           updated_at)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT(policy_id) DO UPDATE SET stable = ?2, candidate = ?3, former_stable = ?4,
+           allow_without_stable = ?5, source = ?6, updated_at = ?8",
+    )?
+    .execute(params![
+        policy.policy_id,
+        number(policy.stable),
+        number(policy.candidate),
+        number(policy.former_stable),
+        policy.allow_without_stable,
+        policy.source.as_str(),
+        policy.created_at,
+        policy.updated_at
+    ])
+    .map(drop)
+}
+
+fn log_change(db: &Connection, policy_id: &str, change: &StateChange) -> rusqlite::Result<()> {
+    let number = |number: Option<u64>| number.map(u64::cast_signed);
+    db.prepare_cached(
+        "INSERT INTO policy_changes(policy_id, at, author, action, stable, candidate) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
+        policy_id,
+        change.at,
+        change.author,
+        change.action,
+        number(change.stable),
+        number(change.candidate)
+    ])
+    .map(drop)
+}
+
+fn set_project(db: &Connection, stored: &StoredProject) -> rusqlite::Result<()> {
+    let body = serde_json::to_string(&stored.project).map_err(|error| unwritable(error.into()))?;
+    db.prepare_cached(
+        "INSERT INTO projects(project_id, body, created_at, updated_at) VALUES(?1, ?2, ?3, ?4)
+         ON CONFLICT(project_id) DO UPDATE SET body = ?2, updated_at = ?4",
+    )?
+    .execute(params![stored.project.id, body, stored.created_at, stored.updated_at])
+    .map(drop)
+}
+
+fn add_key(db: &Connection, key: &StoredKey) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO keys(key_id, project_id, digest, name, prefix, created_at, expires_at_ms, revoked_at)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        key.key_id,
+        key.project_id,
+        key.digest.to_hex(),
+        key.name,
+        key.prefix,
+        key.created_at,
+        key.expires_at_ms,
+        key.revoked_at
+    ])
+    .map(drop)
+}
+
+fn unwritable(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(error)
+}
+
+fn unreadable(column: usize, what: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
+}
+
+fn numbered(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
+}
+
+/// Number and digest of a policy's newest revision.
+fn newest(db: &Connection, policy_id: &str) -> rusqlite::Result<Option<(u64, String)>> {
+    db.prepare_cached(
+        "SELECT number, digest FROM revisions WHERE policy_id = ?1 ORDER BY number DESC LIMIT 1",
+    )?
+    .query_row([policy_id], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))
+    .optional()
+}
+
+fn load(db: &Connection) -> rusqlite::Result<Kept> {
+    let mut kept = Kept::default();
+    let mut select = db.prepare(
+        "SELECT policy_id, stable, candidate, former_stable, allow_without_stable, source, created_at, updated_at
+         FROM policies",
+    )?;
+    let policies = select.query_map([], |row| {
+        Ok(PolicyState {
+            policy_id: row.get(0)?,
+            stable: numbered(row, 1)?,
+            candidate: numbered(row, 2)?,
+            former_stable: numbered(row, 3)?,
+            allow_without_stable: row.get(4)?,
+            source: match row.get::<_, String>(5)?.as_str() {
+                "file" => Source::File,
+                "api" => Source::Api,
+                _ => return Err(unreadable(5, "the source is neither `file` nor `api`")),
+            },
+            created_at: row.get(6)?,
+            updated_at: row.get(7)?,
+            newest: 0,
+            newest_digest: String::new(),
+        })
+    })?;
+    for policy in policies {
+        let mut policy = policy?;
+        if let Some((number, digest)) = newest(db, &policy.policy_id)? {
+            (policy.newest, policy.newest_digest) = (number, digest);
+        }
+        kept.policies.insert(policy.policy_id.clone(), policy);
+    }
+    let mut select = db.prepare("SELECT body, created_at, updated_at FROM projects")?;
+    let projects = select.query_map([], |row| {
+        let project = serde_json::from_str(&row.get::<_, String>(0)?)
+            .map_err(|_| unreadable(0, "the project is not what was written"))?;
+        Ok(StoredProject { project, created_at: row.get(1)?, updated_at: row.get(2)? })
+    })?;
+    for project in projects {
+        let project = project?;
+        kept.projects.insert(project.project.id.clone(), project);
+    }
+    let mut select = db.prepare(
+        "SELECT key_id, project_id, digest, name, prefix, created_at, expires_at_ms, revoked_at FROM keys",
+    )?;
+    let keys = select.query_map([], |row| {
+        Ok(StoredKey {
+            key_id: row.get(0)?,
+            project_id: row.get(1)?,
+            digest: KeyDigest::from_hex(&row.get::<_, String>(2)?)
+                .ok_or_else(|| unreadable(2, "the digest is none"))?,
+            name: row.get(3)?,
+            prefix: row.get(4)?,
+            created_at: row.get(5)?,
+            expires_at_ms: row.get(6)?,
+            revoked_at: row.get(7)?,
+        })
+    })?;
+    for key in keys {
+        let key = key?;
+        kept.keys.insert(key.key_id.clone(), key);
+    }
+    Ok(kept)
+}
+
+/// Revisions of a policy, the oldest first.
+fn revisions(
+    db: &Connection,
+    policy_id: &str,
+    numbers: Option<&[u64]>,
+) -> rusqlite::Result<Vec<StoredRevision>> {
+    let mut select = db.prepare_cached(
+        "SELECT number, digest, digest_without_rollout, document, created_at, author FROM revisions
+         WHERE policy_id = ?1 AND (?2 IS NULL OR number = ?2) ORDER BY number",
+    )?;
+    let mut read = |number: Option<u64>| -> rusqlite::Result<Vec<StoredRevision>> {
+        // A number past i64 does not exist.
+        let number = number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+        let rows = select.query_map(params![policy_id, number], |row| {
+            Ok(StoredRevision {
+                policy_id: policy_id.to_owned(),
+                number: row.get::<_, i64>(0)?.cast_unsigned(),
+                digest: row.get(1)?,
+                digest_without_rollout: row.get(2)?,
+                document: row.get(3)?,
+                created_at: row.get(4)?,
+                author: row.get(5)?,
+            })
+        })?;
+        rows.collect()
+    };
+    let Some(numbers) = numbers else { return read(None) };
+    let mut found = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        found.extend(read(Some(*number))?);
+    }
+    found.sort_by_key(|revision| revision.number);
+    Ok(found)
+}
+
+fn changes(db: &Connection, policy_id: &str) -> rusqlite::Result<Vec<StateChange>> {
+    let mut select = db.prepare_cached(
+        "SELECT at, author, action, stable, candidate FROM policy_changes WHERE policy_id = ?1 ORDER BY id",
+    )?;
+    let rows = select.query_map([policy_id], |row| {
+        Ok(StateChange {
+            at: row.get(0)?,
+            author: row.get(1)?,
+            action: row.get(2)?,
+            stable: numbered(row, 3)?,
+            candidate: numbered(row, 4)?,
+        })
+    })?;
+    rows.collect()
+}
+
+impl Reader {
+    /// The desired state as it is kept, but for the documents.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn kept(&self) -> Result<Kept, StoreError> {
+        load(&self.db).map_err(self.failed())
+    }
+
+    /// A policy's revisions, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn revisions(&self, policy_id: &str) -> Result<Vec<StoredRevision>, StoreError> {
+        revisions(&self.db, policy_id, None).map_err(self.failed())
+    }
+}
+
+impl Store {
+    /// Reads on a thread that may wait for the disk.
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StateError>> {
+        let path = self.path().to_owned();
+        Box::pin(async move {
+            let done = tokio::task::spawn_blocking(move || {
+                let db = schema::open_reader(&path)?;
+                read(&db).map_err(schema::failed(&path, "read"))
+            });
+            match done.await {
+                Ok(read) => read.map_err(|error| StateError(error.to_string())),
+                Err(_) => Err(StateError("the read ended early: try again".to_owned())),
+            }
+        })
+    }
+}
+
+impl StateStore for Store {
+    fn load(&self) -> BoxFuture<'_, Result<Kept, StateError>> {
+        self.read(load)
+    }
+
+    fn revisions<'a>(
+        &'a self,
+        policy_id: &'a str,
+        numbers: Option<Vec<u64>>,
+    ) -> BoxFuture<'a, Result<Vec<StoredRevision>, StateError>> {
+        let policy_id = policy_id.to_owned();
+        self.read(move |db| revisions(db, &policy_id, numbers.as_deref()))
+    }
+
+    fn changes<'a>(&'a self, policy_id: &'a str) -> BoxFuture<'a, Result<Vec<StateChange>, StateError>> {
+        let policy_id = policy_id.to_owned();
+        self.read(move |db| changes(db, &policy_id))
+    }
+
+    fn commit(&self, change: Change) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(async move {
+            let done = self.ask(|reply| Order::Change { change: Box::new(change), reply }).await;
+            done.map_err(|error| StateError(error.to_string()))
+        })
+    }
+}
