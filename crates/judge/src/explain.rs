@@ -13,6 +13,9 @@ use crate::simulate::{Said, SimulateError, stage_of};
 /// Finds that are listed; a text that is one long violation does not need them all to explain it.
 const FINDINGS_MAX: usize = 1000;
 
+/// The rule about content that no other rule can read.
+const UNSCANNABLE: &str = "rules.unscannable";
+
 /// Why.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Explanation {
@@ -93,6 +96,7 @@ impl Finding {
             (Some(term), ..) => format!("denylist term `{term}`"),
             (_, Some(entity), _) => format!("entity {}", entity.as_str()),
             (.., Some(category)) => format!("category `{category}`"),
+            _ if self.rule == UNSCANNABLE => "content that cannot be read".to_owned(),
             _ => "no allowlist term in the last user message".to_owned(),
         };
         let mut told = format!("{what} ({})", self.rule);
@@ -145,6 +149,7 @@ pub(crate) fn explain(
         finding.category = Some(category.as_str());
         findings.push(finding);
     }
+    unread_findings(revision, subject, input, verdict, &mut findings);
     let stage = stage_of(verdict, input);
     for finding in &mut findings {
         finding.decides = verdict.decision != Decision::Allow
@@ -155,6 +160,25 @@ pub(crate) fn explain(
     let because = because(verdict, &findings);
     findings.truncate(FINDINGS_MAX);
     Ok(Explanation { because, findings, is_cut_off })
+}
+
+/// Content that no rule can read, where the policy does not let it pass.
+fn unread_findings(
+    revision: &Revision,
+    subject: &Subject,
+    input: &InputVerdict,
+    verdict: &Verdict,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(effect) = revision.unscannable_effect(subject) else { return };
+    let asked = input.unscanned.total();
+    let answered = verdict.unscanned.total().saturating_sub(asked);
+    for (stage, count) in [(Stage::Input, asked), (Stage::Output, answered)] {
+        if count > 0 {
+            let finding = Finding::of_rule(UNSCANNABLE.to_owned(), stage, effect.decision);
+            findings.push(finding.with_override(effect.override_index));
+        }
+    }
 }
 
 fn request_findings(
@@ -344,6 +368,18 @@ mod tests {
         assert_eq!(allowed.findings[0].rule, "rules.allowlist[0]");
         let both: Vec<_> = say("theft").findings.iter().map(|finding| finding.decides).collect();
         assert_eq!(both, [true, false], "the denylist fires first");
+    }
+
+    #[test]
+    fn content_that_cannot_be_read_is_named_where_it_decides() {
+        let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/x.png"}});
+        let messages = json!([{"role": "user", "content": [image]}]);
+        let explanation = explained(json!({"unscannable": "refuse"}), messages.clone(), None);
+        assert_eq!(
+            explanation.because,
+            "refuse at the input: content that cannot be read (rules.unscannable)"
+        );
+        assert_eq!(explained(json!({}), messages, None).findings, []);
     }
 
     #[test]

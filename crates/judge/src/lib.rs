@@ -2,6 +2,7 @@
 //! the data plane, `simulate` and `policy test`. Pure: what a verdict does to a call is the gateway's business, what is
 //! looked for in a text is `policy`'s, and where text stands is `llm-api`'s.
 
+pub mod cases;
 pub mod explain;
 pub mod simulate;
 pub mod stream;
@@ -44,20 +45,8 @@ pub fn judge_request(
     masker: &mut Masker,
 ) -> Result<(InputVerdict, Splice), RequestError> {
     let walk = request.texts()?;
-    let texts: Vec<Text<'_>> = walk
-        .units()
-        .iter()
-        .map(|unit| Text {
-            message: unit.owner,
-            role: role(request.roles.get(unit.owner).copied().unwrap_or(Role::Other)),
-            is_content: unit.is_content,
-            text: Cow::Borrowed(unit.text.as_ref()),
-        })
-        .collect();
-    let mut verdict = policy::evaluate_input(revision, subject, &texts, masker);
-    let of_judged =
-        |owner: &usize| revision.judges(role(request.roles.get(*owner).copied().unwrap_or(Role::Other)));
-    verdict.note_unscanned(revision, subject, &unscanned(&walk, of_judged));
+    let texts = texts_of(&walk, request);
+    let verdict = judge_texts(revision, subject, request, &walk, &texts, masker);
     if verdict.edits.is_empty() {
         return Ok((verdict, Splice::default()));
     }
@@ -67,6 +56,22 @@ pub fn judge_request(
     }
     let splice = edit.finish();
     Ok((verdict, splice))
+}
+
+/// Judges the texts of a walk, and what it did not read.
+pub(crate) fn judge_texts(
+    revision: &Revision,
+    subject: &Subject,
+    request: &ChatRequest,
+    walk: &Walk<'_>,
+    texts: &[Text<'_>],
+    masker: &mut Masker,
+) -> InputVerdict {
+    let mut verdict = policy::evaluate_input(revision, subject, texts, masker);
+    let of_judged =
+        |owner: &usize| revision.judges(role(request.roles.get(*owner).copied().unwrap_or(Role::Other)));
+    verdict.note_unscanned(revision, subject, &unscanned(walk, of_judged));
+    verdict
 }
 
 /// The parts of some messages or choices that were not read.
@@ -81,6 +86,18 @@ fn unscanned(walk: &Walk<'_>, of: impl Fn(&usize) -> bool) -> Unscanned {
         }
     }
     unscanned
+}
+
+/// The texts of a walk as the policy takes them.
+pub(crate) fn texts_of<'w>(walk: &'w Walk<'_>, request: &ChatRequest) -> Vec<Text<'w>> {
+    let role_of = |message: usize| role(request.roles.get(message).copied().unwrap_or(Role::Other));
+    let text = |unit: &'w llm_api::walk::Unit<'_>| Text {
+        message: unit.owner,
+        role: role_of(unit.owner),
+        is_content: unit.is_content,
+        text: Cow::Borrowed(unit.text.as_ref()),
+    };
+    walk.units().iter().map(text).collect()
 }
 
 fn role(role: Role) -> policy::Role {

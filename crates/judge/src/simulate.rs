@@ -111,7 +111,7 @@ pub fn simulate(
 }
 
 /// Whether a request with this verdict goes on to the model.
-fn calls_model(decision: Decision) -> bool {
+pub(crate) fn calls_model(decision: Decision) -> bool {
     decision < Decision::Escalate
 }
 

@@ -1,0 +1,78 @@
+//! Which rules of a policy the cases reach: a rule that no case hits can be removed or broken without a test noticing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use policy::{Decision, Revision, Subject, Verdict};
+use serde::Serialize;
+
+/// What the cases of one policy reached.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    denylist: BTreeSet<Arc<str>>,
+    allowlist: BTreeSet<Arc<str>>,
+    names: BTreeSet<String>,
+    targets: BTreeSet<Arc<str>>,
+    /// Cases that were run.
+    pub cases: usize,
+}
+
+/// A rule, by its place in the document and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// As in `rules.denylist[3]`.
+    pub path: String,
+    /// The term, category or other subject.
+    pub about: String,
+}
+
+impl Coverage {
+    /// Notes what one case came to.
+    pub fn note(&mut self, subject: &Subject, verdict: &Verdict) {
+        self.cases += 1;
+        self.denylist.extend(verdict.denylist_hits.iter().cloned());
+        self.allowlist.extend(verdict.allowlist_hits.iter().cloned());
+        self.names.extend(verdict.triggered_categories.iter().map(|category| category.as_str().to_owned()));
+        self.names.extend(verdict.redactions.keys().map(|entity| entity.as_str().to_owned()));
+        if verdict.decision != Decision::Allow {
+            self.targets.insert(Arc::clone(&subject.target));
+        }
+    }
+
+    /// Every rule of the policy, and whether a case reached it.
+    pub fn rules(&self, revision: &Revision) -> Vec<(Rule, bool)> {
+        let rules = &revision.document().rules;
+        let rule = |path: &str, at: usize, about: &str| Rule {
+            path: format!("rules.{path}[{at}]"),
+            about: about.to_owned(),
+        };
+        let mut all = Vec::new();
+        for (at, term) in rules.denylist.iter().enumerate() {
+            all.push((rule("denylist", at, term), self.denylist.contains(term.as_str())));
+        }
+        for (at, term) in rules.allowlist.iter().enumerate() {
+            all.push((rule("allowlist", at, term), self.allowlist.contains(term.as_str())));
+        }
+        for (at, category) in rules.flagged_categories.iter().enumerate() {
+            let name = category.as_str();
+            all.push((rule("flagged_categories", at, name), self.names.contains(name)));
+        }
+        for (at, exception) in rules.overrides.iter().enumerate() {
+            let name = exception.category.map(policy::Category::as_str);
+            let name = name.or(exception.entity.map(policy::EntityType::as_str));
+            let (about, reached) = match (&exception.term, name, &exception.target) {
+                (Some(term), ..) => (term.as_str(), self.denylist.contains(term.as_str())),
+                (_, Some(name), _) => (name, self.names.contains(name)),
+                (.., Some(target)) => (target.as_str(), self.targets.contains(target.as_str())),
+                _ => ("", false),
+            };
+            all.push((rule("overrides", at, about), reached));
+        }
+        all
+    }
+
+    /// The rules that no case reached.
+    pub fn missed(&self, revision: &Revision) -> Vec<Rule> {
+        self.rules(revision).into_iter().filter(|(_, reached)| !reached).map(|(rule, _)| rule).collect()
+    }
+}
