@@ -4,6 +4,7 @@
 
 pub mod cases;
 pub mod explain;
+pub mod flips;
 pub mod simulate;
 pub mod stream;
 #[cfg(test)]
