@@ -1,9 +1,13 @@
 //! The command line as it is typed. What the commands do is in `commands` and `serve`.
 
+mod policy;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use policy::{DiffArgs, PolicyCommand, ReportArgs, RolloutCommand, SimulateArgs, TestArgs};
 
 /// Policy Gateway: governs LLM traffic by policy-as-code and delivers an audit record of every decision.
 #[derive(Debug, Parser)]
@@ -47,9 +51,12 @@ pub(crate) enum Command {
     /// The configuration file itself.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Policy documents.
+    /// Policy documents: check, test, try out and compare them.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Candidates in shadow and canary.
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Read, check and copy the audit log; works while a gateway runs.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -119,20 +126,6 @@ pub(crate) enum ConfigCommand {
     },
 }
 
-/// Commands about policy documents.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PolicyCommand {
-    /// Check policy files and report all problems.
-    Validate {
-        /// Policy files (YAML or JSON); several documents in one file are read.
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Print the result as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// Where the audit log is: named by the configuration, or itself.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = true)]
@@ -170,7 +163,7 @@ pub(crate) struct FilterArgs {
     pub(crate) policy_user: Option<String>,
     /// Only this decision: allow, rewrite, summary, escalate or refuse.
     #[arg(long, value_name = "DECISION", value_parser = crate::commands::audit::parse_decision)]
-    pub(crate) decision: Option<policy::Decision>,
+    pub(crate) decision: Option<::policy::Decision>,
     /// Only this type: enforcement, simulation, revision, rollback, quota, error, admin, checkpoint, heartbeat, gap.
     #[arg(long, value_name = "TYPE", value_parser = crate::commands::audit::parse_event_type)]
     pub(crate) event_type: Option<audit::event::EventType>,

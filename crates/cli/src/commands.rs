@@ -5,7 +5,9 @@ pub(crate) mod audit;
 mod check;
 mod demo;
 mod export;
+mod flips;
 mod policy;
+mod rollout;
 mod schema;
 
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Config(ConfigCommand::Schema { policy }) => schema::run(policy),
         Command::Policy(command) => policy::run(command),
+        Command::Rollout(command) => rollout::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Export(command) => export::run(command).await,
         Command::Openapi => schema::openapi(),

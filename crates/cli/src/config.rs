@@ -168,6 +168,30 @@ pub(crate) fn store_of(file: &Path) -> Result<PathBuf, ConfigError> {
     Err(ConfigError(located))
 }
 
+/// The policies that a configuration names, whatever else is in it: judging needs no secrets.
+///
+/// # Errors
+/// A file that cannot be read, a pattern that matches none, and every problem of the policies.
+pub(crate) fn policies_of(file: &Path) -> Result<Vec<PolicyFile>, ConfigError> {
+    let (mut value, lines) = read_one(file).map_err(|problem| ConfigError(vec![problem]))?;
+    let listed = value.get_mut("policies").map(Value::take).unwrap_or_default();
+    let mut listed = serde_json::json!({ "policies": listed });
+    let (substitutions, mut problems) = substitute(&mut listed, &|name| std::env::var(name).ok());
+    let patterns = listed.get("policies").cloned().unwrap_or_default();
+    let mut located = Vec::new();
+    let mut policies = None;
+    match read_all::<Vec<String>>(&patterns, "policies") {
+        Ok(patterns) if problems.is_empty() => {
+            policies = policies::load(&patterns, file, &mut problems, &mut located);
+        }
+        Ok(_) => {}
+        Err(found) => problems.extend(found),
+    }
+    located.extend(locate(file, &lines, problems));
+    hide(&mut located, &substitutions);
+    policies.filter(|_| located.is_empty()).ok_or(ConfigError(located))
+}
+
 /// Text of a file.
 ///
 /// # Errors

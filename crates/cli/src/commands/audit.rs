@@ -100,7 +100,11 @@ fn filter(args: FilterArgs) -> Filter {
     }
 }
 
-fn open(config: Option<&Path>, store: Option<&str>) -> anyhow::Result<Reader> {
+/// The store, beside a gateway that may run.
+///
+/// # Errors
+/// Where it is named by nothing, or cannot be read.
+pub(crate) fn open(config: Option<&Path>, store: Option<&str>) -> anyhow::Result<Reader> {
     let path = match (store, config) {
         (Some(store), _) if store.contains("://") => store_path(store).map_err(anyhow::Error::msg)?,
         (Some(store), _) => PathBuf::from(store),

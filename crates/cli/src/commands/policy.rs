@@ -1,79 +1,73 @@
-//! `policy validate`: whether policy files hold, without a configuration around them.
+//! `policy`: documents checked, tested, tried out and compared, without a gateway around them.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod diff;
+mod library;
+mod simulate;
+mod test;
+mod validate;
+
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use serde::Serialize;
+use ::policy::{PolicyDocument, Revision};
 
 use crate::args::PolicyCommand;
-use crate::commands::check::Problem;
 use crate::config::policies::{PolicyFile, read_file};
-use crate::output::Output;
+use crate::config::problem::{ConfigError, Located};
 
-#[derive(Serialize)]
-struct Report {
-    ok: bool,
-    policies: Vec<Good>,
-    problems: Vec<Problem>,
-}
-
-#[derive(Serialize)]
-struct Good {
-    file: String,
-    line: Option<u64>,
-    policy_id: String,
-    /// SHA-256 of the document in canonical form: what decides whether a save is a new revision.
-    digest: String,
-}
+/// Exit code where a file cannot be read or does not hold what it should.
+const BAD_INPUT: u8 = 2;
 
 /// Runs a command about policy documents.
 ///
 /// # Errors
-/// Where stdout or stderr cannot be written.
+/// What kept it from its end: a file, stdout or stderr.
 pub(crate) fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
-        PolicyCommand::Validate { files, json } => validate(&files, json),
+        PolicyCommand::Validate { files, json } => validate::run(&files, json),
+        PolicyCommand::Test(args) => test::run(&args),
+        PolicyCommand::Simulate(args) => simulate::run(&args),
+        PolicyCommand::Diff(args) => diff::run(&args),
     }
 }
 
-fn validate(files: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
-    let mut report = Report { ok: true, policies: Vec::new(), problems: Vec::new() };
-    let mut output = Output::stdout();
-    for file in files {
-        match read_file(file) {
-            Ok(policies) => {
-                for policy in &policies {
-                    let good = good(file, policy);
-                    if !json {
-                        output.line(&format!("{}: policy `{}` is good", good.file, good.policy_id))?;
-                    }
-                    report.policies.push(good);
-                }
-            }
-            Err(problems) => {
-                report.ok = false;
-                for problem in problems {
-                    if !json {
-                        writeln!(io::stderr(), "{problem}")?;
-                    }
-                    report.problems.push(problem.into());
-                }
-            }
-        }
+/// The one document of a file, compiled. Of a stable document and its candidate it is the candidate.
+fn revision_of_file(file: &Path) -> Result<Arc<Revision>, ConfigError> {
+    let policies = read_file(file).map_err(ConfigError)?;
+    let id = policies.first().map(|policy| policy.document.policy_id.clone()).unwrap_or_default();
+    if let Some(other) = policies.iter().find(|policy| policy.document.policy_id != id) {
+        let message = format!(
+            "the file holds policy `{id}` and policy `{}`: name a file of one policy",
+            other.document.policy_id
+        );
+        let located =
+            Located { file: file.to_owned(), line: other.line, path: "policy_id".to_owned(), message };
+        return Err(ConfigError(vec![located]));
     }
-    if json {
-        output.json(&report)?;
+    match newest(&policies) {
+        Some(policy) => compile(policy.document.clone(), file),
+        None => Err(ConfigError(Vec::new())),
     }
-    output.flush()?;
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn good(file: &Path, policy: &PolicyFile) -> Good {
-    Good {
-        file: file.display().to_string(),
-        line: policy.line,
-        policy_id: policy.document.policy_id.clone(),
-        digest: audit::event::hex(&policy.document.digest()),
-    }
+/// Of several documents of one policy the candidate, that is the one with a rollout; else the last.
+fn newest(policies: &[PolicyFile]) -> Option<&PolicyFile> {
+    policies.iter().rfind(|policy| is_candidate(&policy.document)).or(policies.last())
+}
+
+fn is_candidate(document: &PolicyDocument) -> bool {
+    document.rollout.is_on()
+}
+
+fn compile(document: PolicyDocument, file: &Path) -> Result<Arc<Revision>, ConfigError> {
+    Revision::compile(document, 1).map(Arc::new).map_err(|problems| {
+        let located = problems.into_iter().map(|problem| Located {
+            file: file.to_owned(),
+            line: None,
+            path: problem.path,
+            message: problem.message,
+        });
+        ConfigError(located.collect())
+    })
 }

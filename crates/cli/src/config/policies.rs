@@ -167,7 +167,11 @@ impl PolicyFile {
     }
 }
 
-fn read_document(value: &serde_json::Value) -> Result<PolicyDocument, Vec<Problem>> {
+/// Reads one document, alone and compiled.
+///
+/// # Errors
+/// Every problem of it, settings that are on and not supported included.
+pub(crate) fn read_document(value: &serde_json::Value) -> Result<PolicyDocument, Vec<Problem>> {
     let document = PolicyDocument::parse(value)?;
     let mut problems = document.unsupported();
     if problems.is_empty() {

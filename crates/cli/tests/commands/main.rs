@@ -11,8 +11,10 @@
 )]
 
 mod bench;
+mod docs;
 mod evidence;
 mod exports;
 mod plain;
+mod policies;
 mod process;
 mod serving;
