@@ -99,7 +99,7 @@ pub fn simulate(
         .unwrap_or_default();
     let calls_model = calls_model(input.decision);
     let answered = match said {
-        Some(said) if calls_model => Some(answer(revision, subject, said, masker)?),
+        Some(said) if calls_model => Some(answer(revision, subject, &input, said, masker)?),
         _ => None,
     };
     let findings = answered.as_ref().map(|answered| answered.findings.clone()).unwrap_or_default();
@@ -123,10 +123,17 @@ struct Answered {
 fn answer(
     revision: &Arc<Revision>,
     subject: &Subject,
+    input: &InputVerdict,
     said: &Said,
     mut masker: Masker,
 ) -> Result<Answered, AnswerError> {
-    let answered = match said {
+    // A stream that is a summary, or may have to become one, is held and judged when it is whole.
+    let is_held = input.decision == Decision::Summary || revision.may_sum_up();
+    let whole = match said {
+        Said::Stream(chunks) if is_held => Some(Said::text(&chunks.concat())),
+        _ => None,
+    };
+    let answered = match whole.as_ref().unwrap_or(said) {
         Said::Whole(body) => {
             let answer = Answer::parse(body.clone())?;
             let judged = crate::judge_answer(revision, subject, &answer, &mut masker)?;
@@ -137,8 +144,7 @@ fn answer(
         }
         Said::Stream(chunks) => stream(revision, subject, chunks, masker)?,
     };
-    let is_summarised = answered.findings.fired.decision() == Decision::Summary;
-    Ok(if is_summarised { Answered { released: String::new(), ..answered } } else { answered })
+    Ok(answered)
 }
 
 fn stream(
@@ -239,6 +245,7 @@ mod tests {
 
     #[test]
     fn what_leaves_of_an_answer_depends_on_the_rule_and_on_whether_it_is_streamed() {
+        let summary = json!({"denylist": ["bad"], "response_pattern": "summary"});
         let stream = |text: &str| Said::Stream(vec![text.to_owned()]);
         let refuse = json!({"denylist": ["bad"], "redact": true});
         let rewrite = json!({"denylist": ["bad"], "response_pattern": "rewrite"});
@@ -248,6 +255,8 @@ mod tests {
             (&refuse, stream("so bad it is"), "so "),
             (&rewrite, stream("so bad it is"), "so ███ it is"),
             (&rewrite, Said::text("so bad it is"), ""),
+            (&summary, stream("so bad it is"), ""),
+            (&summary, stream("so good it is"), "so good it is"),
         ];
         for (rules, said, released) in cases {
             let done = judged(rules.clone(), "hello", Some(&said));
