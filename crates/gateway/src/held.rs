@@ -174,3 +174,41 @@ async fn replay(call: &mut Call, judged: &mut Judged, frames: &[Frame], sender: 
     call.released(judge.released_bytes());
     End::Done
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_client_gets_comments_for_as_long_as_it_takes() {
+        let (sender, mut receiver) = mpsc::channel(16);
+        let (done, work) = oneshot::channel::<u8>();
+        let waiting = async {
+            let mut ticks = tokio::time::interval(KEEP_ALIVE);
+            kept_alive(work, &sender, &mut ticks).await
+        };
+        let client = async {
+            let started = Instant::now();
+            for _ in 0..4 {
+                assert_eq!(receiver.recv().await.unwrap().unwrap(), COMMENT);
+            }
+            assert_eq!(started.elapsed(), 3 * KEEP_ALIVE);
+            done.send(7).unwrap();
+            receiver
+        };
+        let (result, _receiver) = tokio::join!(waiting, client);
+        assert_eq!(result, Some(Ok(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_left_ends_the_wait_and_one_that_does_not_read_does_not() {
+        let (sender, receiver) = mpsc::channel(1);
+        let mut ticks = tokio::time::interval(KEEP_ALIVE);
+        let work = tokio::time::sleep(10 * KEEP_ALIVE);
+        assert_eq!(kept_alive(work, &sender, &mut ticks).await, Some(()));
+        drop(receiver);
+        assert_eq!(kept_alive(std::future::pending::<()>(), &sender, &mut ticks).await, None);
+    }
+}

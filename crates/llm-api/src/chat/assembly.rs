@@ -106,6 +106,8 @@ impl Assembly {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -127,6 +129,34 @@ mod tests {
         assert_eq!(answer.usage().unwrap().total, 3);
         let body = answer.client_body(crate::json::Splice::default(), &[], None, None);
         insta::assert_snapshot!(std::str::from_utf8(&body).unwrap(), @r#"{"id":"1","created":7,"model":"m","object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"napalm"}},{"index":1,"finish_reason":"tool_calls","message":{"role":"assistant","tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":1}"}}]}}],"usage":{"total_tokens":3}}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_into_chunks_does_not_matter(
+            text in "\\PC{0,20}",
+            arguments in "\\PC{0,20}",
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+        ) {
+            let mut assembly = Assembly::default();
+            let pieces = |text: &str| {
+                let chars: Vec<char> = text.chars().collect();
+                let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(chars.len() + 1)).collect();
+                ends.push(chars.len());
+                ends.sort_unstable();
+                let mut start = 0;
+                ends.into_iter().map(|end| chars[std::mem::replace(&mut start, end)..end].iter().collect::<String>()).collect::<Vec<_>>()
+            };
+            for (text, arguments) in pieces(&text).iter().zip(pieces(&arguments)) {
+                let delta = json!({"role": "assistant", "content": text, "tool_calls": [{"index": 0, "id": "c", "function": {"arguments": arguments}}]});
+                assembly.add(&json!({"id": "1", "choices": [{"index": 0, "delta": delta}]}).to_string()).unwrap();
+            }
+            let answer = assembly.finish().unwrap();
+            let body = answer.client_body(crate::json::Splice::default(), &[], None, None);
+            let message = serde_json::from_slice::<Value>(&body).unwrap()["choices"][0]["message"].take();
+            prop_assert_eq!(message, json!({"role": "assistant", "content": text,
+                "tool_calls": [{"index": 0, "id": "c", "function": {"arguments": arguments}}]}));
+        }
     }
 
     #[test]
