@@ -63,6 +63,12 @@ pub(crate) enum Command {
     /// Destinations that audit events are delivered to.
     #[command(subcommand)]
     Export(ExportCommand),
+    /// Keys that applications present: through the gateway where it runs, in the store otherwise.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Projects, the owners of keys: through the gateway where it runs, in the store otherwise.
+    #[command(subcommand)]
+    Project(ProjectCommand),
     /// Print the description of the API (OpenAPI 3.1), as a gateway serves it at /openapi.json.
     Openapi,
     /// Stand-ins for a model and for Datadog, for tests and trials.
@@ -237,6 +243,83 @@ pub(crate) struct AuditExportArgs {
     /// Write here instead of to stdout; the file must not exist yet.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// Commands about keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key for a project and print it. It is shown this once only.
+    Create {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The project.
+        #[arg(long, value_name = "ID")]
+        project: String,
+        /// A name for people.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Refused from this time on, RFC 3339. Default: never.
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the keys of a project, without the keys themselves.
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The project.
+        #[arg(long, value_name = "ID")]
+        project: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a key back: the next request with it is refused.
+    Revoke {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The project.
+        #[arg(long, value_name = "ID")]
+        project: String,
+        /// The key's public id, as `key list` shows it.
+        #[arg(value_name = "KEY_ID")]
+        key_id: String,
+    },
+}
+
+/// Commands about projects.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectCommand {
+    /// List the projects of the configuration and those that were made.
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a project.
+    Create {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Its id.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// A name for people. Default: the id.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// A description for people.
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// The policy that judges its requests.
+        #[arg(long, value_name = "ID")]
+        policy_id: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Commands about destinations.

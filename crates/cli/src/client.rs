@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use reqwest::Method;
 use serde_json::Value;
 
 use crate::config::Config;
@@ -53,19 +54,31 @@ impl Client {
     /// Asks; without a body `GET`, with one `POST`.
     ///
     /// # Errors
-    /// What the gateway says is wrong, or that what answers there is no gateway.
+    /// As [`Client::send`].
     pub(crate) async fn ask(
         &self,
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Result<Value, NoGateway>> {
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        self.send(method, path, body).await
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// What the gateway says is wrong, or that what answers there is no gateway.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Result<Value, NoGateway>> {
         let url = format!("{}{path}", self.base);
-        let request = match body {
-            None => self.http.get(&url),
-            Some(body) => {
-                self.http.post(&url).header("content-type", "application/json").body(body.to_string())
-            }
-        };
+        let mut request = self.http.request(method, &url);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
         let answer = match request.bearer_auth(&self.token).send().await {
             Ok(answer) => answer,
             Err(error) if error.is_connect() => return Ok(Err(NoGateway::NotRunning)),

@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 mod check;
 mod demo;
+mod desired;
 mod export;
 mod flips;
 mod policy;
@@ -28,6 +29,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rollout(command) => rollout::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Export(command) => export::run(command).await,
+        Command::Key(command) => desired::key(command).await,
+        Command::Project(command) => desired::project(command).await,
         Command::Openapi => schema::openapi(),
         Command::Demo(command) => demo::run(command).await,
     }

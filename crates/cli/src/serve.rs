@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::serve::signal::{Reloads, Signals};
 use crate::serve::watch::PolicyWatch;
 
-pub(crate) use app::{App, blocking};
+pub(crate) use app::{App, blocking, open_store};
 
 /// Serves until a signal ends it.
 ///

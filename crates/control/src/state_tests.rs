@@ -1,5 +1,6 @@
 //! Policies, projects, keys and simulations through the API, over ports in memory.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,6 +9,7 @@ use audit::secret::Secret;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use policy::PolicyDocument;
+use proptest::prelude::*;
 use registry::config::ProjectConfig;
 use registry::desired_state::{Declared, DeclaredPolicy};
 use registry::{Desired, DesiredState, KeyError};
@@ -497,4 +499,113 @@ async fn a_document_or_a_revision_may_be_simulated_without_being_in_force() {
         assert_eq!((status, &answer["error"]["param"]), (StatusCode::BAD_REQUEST, &path), "{answer}");
     }
     assert_eq!(bench.call("POST simulate", of(json!({"policy_id": "other"}))).await.0, StatusCode::NOT_FOUND);
+}
+
+/// The policy's state as `GET policies` tells it: stable, candidate, newest.
+async fn standing(bench: &Bench) -> (Value, Value, Value) {
+    let (_, all) = bench.call("GET policies", Value::Null).await;
+    let one = &all["policies"][0];
+    (one["stable"].clone(), one["candidate"].clone(), one["newest_revision"].clone())
+}
+
+#[tokio::test]
+async fn a_file_may_declare_a_candidate_and_both_keep_their_numbers() {
+    let memory = Arc::new(Memory::default());
+    let candidate = |term: &str, percent: u64| {
+        json!({"policy_id": "guard", "rules": {"denylist": [term]},
+            "rollout": {"canary": {"enabled": true, "sample_percent": percent}}})
+    };
+    let over = async |documents: &[Value]| bench_over(Arc::clone(&memory), declared(documents, &[])).await;
+    let bench = over(&[document("one"), candidate("two", 5)]).await;
+    assert_eq!(standing(&bench).await, (json!(1), json!(2), json!(2)));
+    let snapshot = bench.state.snapshot().load_full();
+    let policy = snapshot.policy("guard").unwrap();
+    assert_eq!(policy.candidate().unwrap().revision.number(), 2);
+    let bench = over(&[document("one"), candidate("two", 5)]).await;
+    assert_eq!((standing(&bench).await, memory.events().len()), ((json!(1), json!(2), json!(2)), 1));
+    let bench = over(&[document("one"), candidate("two", 50)]).await;
+    assert_eq!(standing(&bench).await, (json!(1), json!(3), json!(3)), "another share is another revision");
+    let (_, revisions) = bench.call("GET policies/guard/revisions", Value::Null).await;
+    let digests: Vec<_> =
+        revisions["revisions"].as_array().unwrap().iter().map(|one| &one["digest_without_rollout"]).collect();
+    assert_eq!(digests[0], digests[1], "and the same subjects");
+    assert_eq!(over(&[document("one")]).await.state.policies().await[0].policy.candidate, None);
+    let bench = over(&[document("two")]).await;
+    assert_eq!(standing(&bench).await, (json!(4), Value::Null, json!(4)));
+    for line in ["POST policies/guard/abort", "POST policies/guard/rollback"] {
+        assert_eq!(bench.call(line, Value::Null).await.0, StatusCode::CONFLICT, "{line}");
+    }
+}
+
+/// What somebody may do to a policy.
+#[derive(Clone, Debug)]
+enum Step {
+    Save(u8),
+    Promote(u64),
+    RollBack(Option<u64>),
+    Abort,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_u8..4).prop_map(Step::Save),
+        2 => (1_u64..8).prop_map(Step::Promote),
+        2 => proptest::option::of(1_u64..8).prop_map(Step::RollBack),
+        1 => Just(Step::Abort),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is done in whatever order: numbers have no holes, a revision never changes, the snapshot has what the
+    /// state says, and every change has its event and its line in the log.
+    #[test]
+    fn no_order_of_changes_loses_or_changes_a_revision(steps in proptest::collection::vec(step(), 1..25)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let memory = Arc::new(Memory::default());
+            let mut bench = bench_over(Arc::clone(&memory), Declared::default()).await;
+            let mut seen: BTreeMap<u64, String> = BTreeMap::new();
+            for step in steps {
+                let (line, body) = match &step {
+                    Step::Save(which) => {
+                        ("POST config".to_owned(), json!({"config": document(&format!("term {which}"))}))
+                    }
+                    Step::Promote(number) => (format!("POST policies/guard/revisions/{number}/promote"), json!({})),
+                    Step::RollBack(to) => ("POST policies/guard/rollback".to_owned(), json!({ "to": to })),
+                    Step::Abort => ("POST policies/guard/abort".to_owned(), json!({})),
+                    Step::Restart => {
+                        let before = bench.state.policies().await.into_iter().map(|view| view.policy).collect::<Vec<_>>();
+                        bench = bench_over(Arc::clone(&memory), Declared::default()).await;
+                        let after = bench.state.policies().await.into_iter().map(|view| view.policy).collect::<Vec<_>>();
+                        assert_eq!(before, after);
+                        continue;
+                    }
+                };
+                let (status, answer) = bench.call(&line, body).await;
+                assert!(status != StatusCode::SERVICE_UNAVAILABLE, "{step:?} {answer}");
+                let Ok((view, revisions, changes)) = bench.state.revisions("guard").await else { continue };
+                let newest = revisions.len() as u64;
+                assert_eq!(view.policy.newest, newest);
+                for (one, number) in revisions.iter().rev().zip(1..) {
+                    assert_eq!(one.revision.number, number);
+                    let known = seen.entry(number).or_insert_with(|| one.revision.document.clone());
+                    assert_eq!(known, &one.revision.document, "a revision is immutable");
+                }
+                assert_eq!(changes.len(), memory.events().len());
+                let snapshot = bench.state.snapshot().load_full();
+                let stable = snapshot.policy("guard").and_then(|policy| policy.stable_revision()).unwrap();
+                assert_eq!(Some(stable.number()), view.policy.stable);
+                let document: Value = serde_json::from_str(&seen[&stable.number()]).unwrap();
+                assert_eq!(serde_json::to_value(stable.document()).unwrap(), document);
+                if let (StatusCode::OK, Step::Save(which)) = (status, &step) {
+                    assert_eq!(answer["config"]["rules"]["denylist"], json!([format!("term {which}")]));
+                    assert_eq!(answer["state"], "stable");
+                }
+            }
+        });
+    }
 }

@@ -155,7 +155,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.context("a task ended early")?
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Arc<Store>> {
+/// Opens the store of a configuration for writing, and makes it where there is none.
+///
+/// # Errors
+/// [`store::StoreError`], or a folder that cannot be made.
+pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<Store>> {
     let path = config.store.clone();
     let options = StoreOptions { retention_days: config.retention_days, ..StoreOptions::default() };
     let store = blocking(move || {

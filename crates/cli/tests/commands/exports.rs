@@ -8,7 +8,7 @@ use crate::bench::{ADMIN, Bench, KEY, destination};
 use crate::process::PATIENCE;
 
 /// A port that was free a moment ago: the management API can only be found at an address that the file names.
-async fn named_port(bench: &mut Bench) {
+pub async fn named_port(bench: &mut Bench) {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     bench.config["listen"] = json!(free.to_string());
     bench.write();

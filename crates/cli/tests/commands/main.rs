@@ -14,6 +14,7 @@ mod bench;
 mod docs;
 mod evidence;
 mod exports;
+mod managing;
 mod plain;
 mod policies;
 mod process;

@@ -1,0 +1,208 @@
+//! `key` and `project`: what the management API makes, from the command line. A gateway that runs is asked; without one the
+//! store is changed directly, by the same rules and with the same audit events.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use registry::config::ProjectConfig;
+use registry::desired_state::{Author, ChangeError, KeyView, NewKey, ProjectView};
+use registry::{DesiredState, Rollouts};
+use reqwest::Method;
+use serde_json::{Value, json};
+use store::{Store, StoreError};
+
+use crate::args::{KeyCommand, ProjectCommand};
+use crate::client::{Client, NoGateway};
+use crate::config::Config;
+use crate::output::Output;
+use crate::serve::open_store;
+
+/// Who stands in the audit log where no gateway was asked.
+const AUTHOR: &str = "command line";
+
+/// Runs a command about keys.
+///
+/// # Errors
+/// A configuration that does not hold, a project or key that is not there, a gateway or store that does not answer.
+pub(crate) async fn key(command: KeyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        KeyCommand::Create { config, project, name, expires_at, json } => {
+            let config = Config::load(&config.config)?;
+            let path = format!("projects/{}/keys", segment(&project));
+            let body = json!({ "name": name, "expires_at": expires_at });
+            let made = either(&config, Method::POST, &path, Some(&body), async |state, author| {
+                let made = state.create_key(&project, NewKey { name, expires_at }, &author).await?;
+                let mut value = key_value(&made.view);
+                value.as_object_mut().map(|fields| fields.insert("key".to_owned(), made.key.into()));
+                Ok(value)
+            })
+            .await?;
+            let mut output = Output::stdout();
+            if json {
+                output.json(&made)?;
+            } else {
+                // Alone on stdout, so that it can be piped to where it belongs.
+                output.line(&text(&made, "key"))?;
+            }
+            output.flush()?;
+        }
+        KeyCommand::List { config, project, json } => {
+            let config = Config::load(&config.config)?;
+            let path = format!("projects/{}/keys", segment(&project));
+            let keys = either(&config, Method::GET, &path, None, async |state, _| {
+                let keys = state.keys(&project).await?;
+                Ok(json!({ "keys": keys.iter().map(key_value).collect::<Vec<_>>() }))
+            })
+            .await?;
+            let columns = ["key_id", "name", "prefix", "source", "created_at", "expires_at", "revoked_at"];
+            print(&keys, "keys", &columns, json)?;
+        }
+        KeyCommand::Revoke { config, project, key_id } => {
+            let config = Config::load(&config.config)?;
+            let path = format!("projects/{}/keys/{}", segment(&project), segment(&key_id));
+            either(&config, Method::DELETE, &path, None, async |state, author| {
+                Ok(key_value(&state.revoke_key(&project, &key_id, &author).await?))
+            })
+            .await?;
+            let mut output = Output::stdout();
+            output.line(&format!("{key_id} is revoked"))?;
+            output.flush()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command about projects.
+///
+/// # Errors
+/// As [`key`].
+pub(crate) async fn project(command: ProjectCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ProjectCommand::List { config, json } => {
+            let config = Config::load(&config.config)?;
+            let projects = either(&config, Method::GET, "projects", None, async |state, _| {
+                let projects = state.projects().await;
+                Ok(json!({ "projects": projects.iter().map(project_value).collect::<Vec<_>>() }))
+            })
+            .await?;
+            print(&projects, "projects", &["id", "name", "status", "policy_id", "source"], json)?;
+        }
+        ProjectCommand::Create { config, id, name, description, policy_id, json } => {
+            let config = Config::load(&config.config)?;
+            let body = json!({ "id": id, "name": name, "description": description, "policy_id": policy_id });
+            let made = either(&config, Method::POST, "projects", Some(&body), async |state, author| {
+                let wanted = ProjectConfig {
+                    id: id.clone(),
+                    name,
+                    description,
+                    status: None,
+                    policy_id,
+                    keys: Vec::new(),
+                    entitlements: None,
+                    plan: None,
+                };
+                Ok(project_value(&state.create_project(&wanted, &author).await?))
+            })
+            .await?;
+            let mut output = Output::stdout();
+            if json {
+                output.json(&made)?;
+            } else {
+                output.line(&format!("project {} is made", text(&made, "id")))?;
+            }
+            output.flush()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the gateway, or does it on the store where none runs.
+async fn either<F>(
+    config: &Config,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    on_store: impl FnOnce(DesiredState, Author) -> F,
+) -> anyhow::Result<Value>
+where
+    F: Future<Output = Result<Value, ChangeError>>,
+{
+    let why = match Client::new(config, method != Method::GET)? {
+        Ok(client) => match client.send(method, path, body).await? {
+            Ok(answer) => return Ok(answer),
+            Err(why) => why,
+        },
+        Err(why) => why,
+    };
+    let store = open(config, &why).await?;
+    let opened =
+        DesiredState::open(Arc::clone(&store) as _, config.declared(), Arc::new(Rollouts::default()));
+    let done = match opened.await {
+        Ok(state) => on_store(state, Author { name: AUTHOR.to_owned(), request_id: None }).await,
+        Err(error) => Err(error),
+    };
+    store.close().await?;
+    Ok(done?)
+}
+
+async fn open(config: &Config, why: &NoGateway) -> anyhow::Result<Arc<Store>> {
+    open_store(config).await.map_err(|error| match (error.downcast_ref::<StoreError>(), why) {
+        (Some(StoreError::Locked { .. }), NoGateway::NoToken) => error.context(
+            "a gateway runs and could be asked, but `admin_tokens` has no token of role `admin` or `editor`",
+        ),
+        (Some(StoreError::Locked { .. }), NoGateway::NotRunning) => {
+            error.context(format!("nothing answers at `{}`, yet the store is in use", config.listen))
+        }
+        _ => error,
+    })
+}
+
+fn print(value: &Value, list: &str, columns: &[&str], json: bool) -> anyhow::Result<()> {
+    let mut output = Output::stdout();
+    if json {
+        output.json(value)?;
+    } else {
+        let entries = value.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let row = |entry: &Value| columns.iter().map(|column| text(entry, column)).collect();
+        output.table(columns, &entries.iter().map(row).collect::<Vec<_>>())?;
+    }
+    output.flush()?;
+    Ok(())
+}
+
+/// A field's text; `-` where there is none.
+fn text(value: &Value, field: &str) -> String {
+    value.get(field).and_then(Value::as_str).unwrap_or("-").to_owned()
+}
+
+/// An id as a segment of a path: ids may hold `/`.
+fn segment(id: &str) -> String {
+    let mut out = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// As the API answers it.
+fn key_value(key: &KeyView) -> Value {
+    json!({
+        "key_id": key.key_id, "name": key.name, "prefix": key.prefix, "source": key.source.as_str(),
+        "created_at": key.created_at, "expires_at": key.expires_at, "revoked_at": key.revoked_at,
+    })
+}
+
+/// As the API answers it.
+fn project_value(view: &ProjectView) -> Value {
+    let project = &view.project;
+    json!({
+        "id": project.id, "name": project.name, "description": project.description, "status": project.status,
+        "policy_id": project.policy_id, "entitlements": project.entitlements,
+        "source": if view.file.is_some() { "file" } else { "api" },
+        "created_at": view.created_at, "updated_at": view.updated_at,
+    })
+}
