@@ -5,6 +5,7 @@
 pub mod cases;
 pub mod explain;
 pub mod flips;
+mod restore;
 pub mod simulate;
 pub mod stream;
 #[cfg(test)]
@@ -15,13 +16,16 @@ mod tests;
 mod unscanned_tests;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 use llm_api::chat::answer::{Answer, AnswerError};
 use llm_api::chat::request::{ChatRequest, RequestError, Role};
 use llm_api::json::{Splice, Tape};
 use llm_api::walk::{Media, Walk};
-use policy::{InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Text, Unscanned};
+use policy::{Edit, InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Text, Unscanned};
+
+use crate::restore::Restorer;
 
 /// Whether an answer holds what the policy forbids. Redactions are not that, unless the policy says more of their type:
 /// they are made and the answer goes on.
@@ -53,7 +57,7 @@ pub fn judge_request(
     }
     let mut edit = walk.edit();
     for text in &verdict.edits {
-        edit.replace(text.text, &text.edits.iter().map(|edit| (edit.range.clone(), edit.with.as_str())));
+        edit.replace(text.text, &ranges(&text.edits));
     }
     let splice = edit.finish();
     Ok((verdict, splice))
@@ -112,6 +116,36 @@ fn role(role: Role) -> policy::Role {
     }
 }
 
+/// Edits as `llm-api` takes them.
+pub(crate) fn ranges(edits: &[Edit]) -> impl Iterator<Item = (Range<usize>, &str)> + Clone {
+    edits.iter().map(|edit| (edit.range.clone(), edit.with.as_str()))
+}
+
+/// A text of an answer that was judged whole.
+pub(crate) struct Cleaned {
+    pub(crate) findings: OutputFindings,
+    /// What changes on its way to the client.
+    pub(crate) edits: Vec<Edit>,
+    /// Bytes that its judging let go.
+    pub(crate) released_bytes: u64,
+}
+
+/// Judges a text of an answer as a whole: denied terms masked, entities replaced, values of the request put back.
+pub(crate) fn clean(revision: &Revision, subject: &Subject, text: &str, masker: &mut Masker) -> Cleaned {
+    let mut masked = restore::Edits::default();
+    let findings = policy::scan_text_into(revision, subject, text, OutputMode::Mask, masker, &mut masked);
+    let masked = masked.edits;
+    let (taken, given) = masked
+        .iter()
+        .fold((0, 0), |(taken, given), edit| (taken + edit.range.len(), given + edit.with.len()));
+    let released_bytes = (text.len() + given).saturating_sub(taken) as u64;
+    let edits = match Restorer::of(revision) {
+        Some(restorer) => restorer.whole(text, &masked, masker),
+        None => masked,
+    };
+    Cleaned { findings, edits, released_bytes }
+}
+
 /// A whole answer, judged: what was found, the changes that make it clean, and which choices they touch.
 #[derive(Debug, Default)]
 pub struct JudgedAnswer {
@@ -146,15 +180,15 @@ pub fn judge_answer(
     let walk = answer.texts()?;
     let mut edit = walk.edit();
     for (index, unit) in walk.units().iter().enumerate() {
-        let (masked, findings) = policy::scan_text(revision, subject, &unit.text, OutputMode::Mask, masker);
-        judged.findings.merge(revision, &findings);
+        let cleaned = clean(revision, subject, &unit.text, masker);
+        judged.findings.merge(revision, &cleaned.findings);
         judged.scanned_bytes += unit.text.len() as u64;
-        judged.released_bytes += masked.as_deref().unwrap_or(&unit.text).len() as u64;
-        if violates(&findings) && !judged.violating_choices.contains(&unit.owner) {
+        judged.released_bytes += cleaned.released_bytes;
+        if violates(&cleaned.findings) && !judged.violating_choices.contains(&unit.owner) {
             judged.violating_choices.push(unit.owner);
         }
-        if let Some(masked) = masked {
-            edit.replace_all(index, &masked);
+        if !cleaned.edits.is_empty() {
+            edit.replace(index, &ranges(&cleaned.edits));
             if !judged.changed_choices.contains(&unit.owner) {
                 judged.changed_choices.push(unit.owner);
             }

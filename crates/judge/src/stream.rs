@@ -1,20 +1,30 @@
 //! A streamed answer, judged as it passes: events in, events out, never a text that its scan still holds back. Pure but
 //! for the policy's matcher; reading, recording and sending are the pipeline's.
 
-use std::collections::BTreeMap;
+mod channel;
+mod growing;
+mod names;
+mod queue;
+mod withheld;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use llm_api::chat::answer::{AnswerError, TokenUsage};
-use llm_api::chat::chunk::{Chunk, ChunkChoice, accumulate};
+use llm_api::chat::chunk::{Chunk, ChunkChoice};
 use llm_api::chat::made::{self, Envelope, text_delta};
-use llm_api::json::{Splice, Tape, encode_str};
+use llm_api::json::{Splice, encode_str};
 use llm_api::sse::Frame;
-use llm_api::walk::Walk;
-use policy::{Flow, Masker, OutputFindings, OutputMode, OutputScan, Revision, Subject};
+use policy::{Flow, Masker, OutputFindings, OutputMode, Revision, Subject};
 
-/// Withheld parts (tool calls) of one answer in bytes: past it the stream is given up rather than held in memory.
-const WITHHELD_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Growing texts of one answer: choices times fields. A stream that opens more is not an answer.
+use self::channel::{Channel, Place};
+use self::growing::Rules;
+use self::names::NameSoFar;
+use self::queue::Queued;
+
+/// Growing texts of one answer: choices times fields and tool calls. A stream that opens more is not an answer.
 const CHANNELS_MAX: usize = 1024;
 
 /// What to do after an event.
@@ -31,36 +41,34 @@ pub enum Next {
     Done,
 }
 
-/// One growing text.
-struct Channel {
-    choice: u64,
-    field: String,
-    scan: OutputScan,
-    /// Released, but waiting for a frame that goes out whole (see `Queued`).
-    ready: String,
-    bytes_in: u64,
-    bytes_out: u64,
+/// A piece of a growing text in a frame.
+struct Piece<'a> {
+    /// None where it was not judged any more.
+    channel: Option<usize>,
+    token: Range<usize>,
+    text: Cow<'a, str>,
 }
 
-/// A frame with `logprobs`: they stand for exactly its text, so it leaves as it came once all of that is released
-/// unchanged, or without them.
-struct Queued {
-    data: String,
-    /// The text's channel and how far the channel must be released for the frame to leave.
-    until: Vec<(usize, u64)>,
+/// What becomes of a frame.
+#[derive(Default)]
+struct Fate<'a> {
+    splice: Splice,
+    pieces: Vec<Piece<'a>>,
+    /// Tokens of `logprobs` that stand for the pieces' text.
+    logprobs: Vec<Range<usize>>,
+    says_something: bool,
 }
 
 /// The state of one streamed answer.
 pub struct StreamJudge {
-    revision: Arc<Revision>,
-    subject: Subject,
-    mode: OutputMode,
+    rules: Rules,
     judges: bool,
     masker: Masker,
     channels: Vec<Channel>,
+    names: Vec<NameSoFar>,
     withheld: BTreeMap<u64, serde_json::Map<String, serde_json::Value>>,
     withheld_bytes: usize,
-    queued: Vec<Queued>,
+    queued: VecDeque<Queued>,
     /// Findings of what was judged whole.
     whole: OutputFindings,
     /// Bytes of it judged and let go.
@@ -87,15 +95,14 @@ impl StreamJudge {
     ) -> Self {
         let judges = revision.has_output_rules();
         Self {
-            revision,
-            subject,
-            mode,
+            rules: Rules { revision, subject, mode },
             judges,
             masker,
             channels: Vec::new(),
+            names: Vec::new(),
             withheld: BTreeMap::new(),
             withheld_bytes: 0,
-            queued: Vec::new(),
+            queued: VecDeque::new(),
             whole: OutputFindings::default(),
             whole_bytes: (0, 0),
             envelope: None,
@@ -111,25 +118,32 @@ impl StreamJudge {
     pub fn findings(&self) -> OutputFindings {
         let mut all = self.whole.clone();
         for channel in &self.channels {
-            all.merge(&self.revision, channel.scan.findings());
+            channel.text.findings(&self.rules.revision, &mut all);
         }
         all
     }
 
     /// Cheap: whether [`StreamJudge::findings`] may have grown since the count was last taken.
     pub fn findings_count(&self) -> u64 {
-        crate::count(&self.whole)
-            + self.channels.iter().map(|channel| crate::count(channel.scan.findings())).sum::<u64>()
+        crate::count(&self.whole) + self.channels.iter().map(|channel| channel.text.count()).sum::<u64>()
     }
 
     /// Bytes of text judged so far.
     pub fn scanned_bytes(&self) -> u64 {
-        self.whole_bytes.0 + self.channels.iter().map(|channel| channel.bytes_in).sum::<u64>()
+        self.whole_bytes.0 + self.channels.iter().map(|channel| channel.text.bytes().0).sum::<u64>()
     }
 
     /// Bytes of text that its judging let go so far.
     pub fn released_bytes(&self) -> u64 {
-        self.whole_bytes.1 + self.channels.iter().map(|channel| channel.bytes_out).sum::<u64>()
+        self.whole_bytes.1 + self.channels.iter().map(|channel| channel.text.bytes().1).sum::<u64>()
+    }
+
+    /// Bytes kept of what has not left yet, but for parts that are withheld until whole.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let queued: usize = self.queued.iter().map(|queued| queued.data.len()).sum();
+        let ready: usize = self.channels.iter().map(|channel| channel.ready.capacity()).sum();
+        queued + ready + self.channels.iter().map(|channel| channel.text.held_bytes()).sum::<usize>()
     }
 
     /// The `policy` object for the frames from here on.
@@ -171,16 +185,16 @@ impl StreamJudge {
             self.usage = Some(usage);
         }
         if chunk.is_usage_only() {
-            let next = self.flush_all(out)?;
-            if self.include_usage && next == Next::Continue {
+            // Some upstreams send it now and then: texts that may go on are held all the same.
+            if self.include_usage {
                 self.emit(out, data, &chunk, Splice::default());
             }
-            return Ok(next);
+            return Ok(Next::Continue);
         }
         self.remember_envelope(&chunk);
         if !self.judges {
             for choice in chunk.choices()? {
-                self.open(choice.index);
+                self.open(choice.index)?;
                 if choice.finish.is_some() {
                     self.open_choices.retain(|open| *open != choice.index);
                 }
@@ -191,12 +205,20 @@ impl StreamJudge {
         self.judge(data, &chunk, out)
     }
 
-    /// The upstream's stream has ended: judges and releases what is held.
+    /// The upstream's stream has ended: judges and lets go what is held.
     ///
     /// # Errors
     /// [`AnswerError`] where a withheld part cannot be judged.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
-        self.flush_all(out)
+        for choice in self.seen_choices.clone() {
+            let Some(parts) = self.finish_choice(choice)? else {
+                self.stop(out);
+                return Ok(Next::Stop { choice });
+            };
+            self.release_queued(out)?;
+            self.emit_rest(choice, &[], &parts, out);
+        }
+        Ok(Next::Continue)
     }
 
     /// The end of a stream that violates the policy: the policy's text, `content_filter` for every open choice, usage if
@@ -221,280 +243,213 @@ impl StreamJudge {
         !self.seen_choices.is_empty() && self.open_choices.is_empty()
     }
 
-    fn judge(&mut self, data: &str, chunk: &Chunk<'_>, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
-        let choices = chunk.choices()?;
-        let mut splice = Splice::default();
-        let mut says_something = choices.is_empty();
-        let mut until = Vec::new();
+    fn judge<'a>(
+        &mut self,
+        data: &str,
+        chunk: &'a Chunk<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<Next, AnswerError> {
+        let mut choices = chunk.choices()?;
+        let mut fate =
+            Fate { says_something: choices.is_empty() || chunk.usage_token().is_some(), ..Fate::default() };
+        // All is judged before anything is written, so that what was let go before a violation still leaves.
         for choice in &choices {
-            self.open(choice.index);
-            if let Some(next) = self.texts(choice, &mut splice, &mut says_something, &mut until, out)? {
-                return Ok(next);
-            }
-            self.withhold(choice, &mut splice)?;
-            if self.extras(choice, &mut splice)? {
+            self.open(choice.index)?;
+            if !self.set_pieces(choice, &mut fate)? {
+                self.stop(out);
                 return Ok(Next::Stop { choice: choice.index });
             }
-            says_something |= choice.has_more || choice.finish.is_some();
-            if choice.finish.is_some() {
-                let next = self.flush_choice(choice.index, out)?;
-                if next != Next::Continue {
-                    return Ok(next);
-                }
-                self.open_choices.retain(|open| *open != choice.index);
+        }
+        let mut stopped = None;
+        for choice in &mut choices {
+            self.grow(choice, &mut fate, &mut stopped)?;
+        }
+        let mut finished = Vec::new();
+        for choice in choices.iter().filter(|choice| choice.finish.is_some()) {
+            match if stopped.is_none() { self.finish_choice(choice.index)? } else { None } {
+                Some(parts) => finished.push((choice.index, parts)),
+                None => stopped = stopped.or(Some(choice.index)),
             }
         }
-        says_something |= chunk.usage_token().is_some();
-        if !until.is_empty() {
-            self.queued.push(Queued { data: data.to_owned(), until });
+        if let Some(choice) = stopped {
+            for finish in choices.iter_mut().filter_map(|choice| choice.finish.take()) {
+                fate.splice.replace(finish, "null");
+            }
+            self.write_last(data, chunk, fate, out);
+            return Ok(Next::Stop { choice });
+        }
+        self.release_queued(out)?;
+        let own: Vec<usize> = fate.pieces.iter().filter_map(|piece| piece.channel).collect();
+        for (choice, parts) in &finished {
+            self.open_choices.retain(|open| open != choice);
+            self.emit_rest(*choice, &own, parts, out);
+        }
+        fate.says_something |= !finished.is_empty();
+        if !fate.logprobs.is_empty() || own.iter().any(|channel| self.is_awaited(*channel)) {
+            self.queue(data, fate);
             self.release_queued(out)?;
-        } else if says_something {
-            self.release_queued(out)?;
-            self.emit(out, data, chunk, splice);
+        } else {
+            self.write(data, chunk, fate, out);
         }
         Ok(Next::Continue)
     }
 
-    /// Scans the growing texts of a choice. `Some` where the stream must stop.
-    fn texts(
-        &mut self,
-        choice: &ChunkChoice<'_>,
-        splice: &mut Splice,
-        says_something: &mut bool,
-        until: &mut Vec<(usize, u64)>,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Next>, AnswerError> {
-        for text in &choice.texts {
-            let at = self.channel(choice.index, &text.field)?;
-            let Some(channel) = self.channels.get_mut(at) else { continue };
-            let mut released = String::new();
-            let flow = channel.scan.push(&text.text, &mut self.masker, &mut released);
-            channel.bytes_in += text.text.len() as u64;
-            channel.bytes_out += released.len() as u64;
-            if flow == Flow::Stop {
-                self.release_before_stop(at, &released, out);
-                return Ok(Some(Next::Stop { choice: choice.index }));
-            }
-            if choice.logprobs.is_some() && !text.text.is_empty() {
-                channel.ready.push_str(&released);
-                until.push((at, channel.bytes_in));
-                continue;
-            }
-            if !channel.ready.is_empty() {
-                released.insert_str(0, &std::mem::take(&mut channel.ready));
-            }
-            // A chunk that opens with an empty text says that there will be one.
-            *says_something |= !released.is_empty() || text.text.is_empty();
-            if released != text.text {
-                splice.replace(text.token.clone(), encode_str(&released));
-                if let Some(logprobs) = &choice.logprobs {
-                    splice.replace(logprobs.clone(), "null");
+    /// Judges what of a choice does not grow. False where the stream must stop.
+    fn set_pieces(&mut self, choice: &ChunkChoice<'_>, fate: &mut Fate<'_>) -> Result<bool, AnswerError> {
+        fate.says_something |= choice.has_more;
+        for call in &choice.calls {
+            for name in &call.names {
+                fate.says_something = true;
+                if !self.name(choice.index, call.call, name, &mut fate.splice)? {
+                    return Ok(false);
                 }
             }
         }
-        Ok(None)
+        self.withhold(choice, &mut fate.splice)?;
+        if self.extras(choice, &mut fate.splice)? {
+            return Ok(false);
+        }
+        match &choice.logprobs {
+            Some(logprobs) if choice.texts.iter().any(|text| !text.text.is_empty()) => {
+                fate.logprobs.push(logprobs.clone());
+            }
+            // They stand for a text that is not here.
+            Some(logprobs) => fate.splice.replace(logprobs.clone(), "null"),
+            None => {}
+        }
+        Ok(true)
     }
 
-    /// What came before the violation is free to go, in a frame of its own.
-    fn release_before_stop(&mut self, at: usize, released: &str, out: &mut Vec<u8>) {
+    /// Judges the growing texts of a choice, up to the one where the stream must stop.
+    fn grow<'a>(
+        &mut self,
+        choice: &mut ChunkChoice<'a>,
+        fate: &mut Fate<'a>,
+        stopped: &mut Option<u64>,
+    ) -> Result<(), AnswerError> {
+        let fields = std::mem::take(&mut choice.texts);
+        let fields = fields.into_iter().map(|text| (Place::Field(text.field), text.text, text.token));
+        let calls = std::mem::take(&mut choice.calls);
+        let inputs = calls.into_iter().flat_map(|call| {
+            call.inputs.into_iter().map(move |input| {
+                let place = Place::Call { call: call.call, custom: input.custom };
+                (place, input.text, input.token)
+            })
+        });
+        for (place, text, token) in fields.chain(inputs) {
+            if !text.is_empty() && !self.open_choices.contains(&choice.index) {
+                return Err(AnswerError::Shape("a choice goes on after its finish reason".to_owned()));
+            }
+            let mut channel = None;
+            if stopped.is_none() {
+                let at = self.channel(choice.index, &place)?;
+                channel = Some(at);
+                if let Some(channel) = self.channels.get_mut(at)
+                    && channel.push(&self.rules, &text, &mut self.masker) == Flow::Stop
+                {
+                    *stopped = Some(choice.index);
+                }
+            }
+            fate.pieces.push(Piece { channel, token, text });
+        }
+        Ok(())
+    }
+
+    /// Sends a frame with what its texts have let go, if that says anything.
+    fn write(&mut self, data: &str, chunk: &Chunk<'_>, mut fate: Fate<'_>, out: &mut Vec<u8>) {
+        for piece in fate.pieces {
+            let Some(channel) = piece.channel.and_then(|at| self.channels.get_mut(at)) else {
+                fate.splice.replace(piece.token, "\"\"");
+                continue;
+            };
+            // A chunk that opens with an empty text says that there will be one.
+            fate.says_something |= !channel.ready.is_empty() || piece.text.is_empty();
+            if channel.ready != piece.text {
+                fate.splice.replace(piece.token, encode_str(&channel.ready));
+            }
+            channel.take();
+        }
+        if fate.says_something {
+            self.emit(out, data, chunk, fate.splice);
+        }
+    }
+
+    /// Sends the frame in which the stream stops: what it and those before let go.
+    fn write_last(&mut self, data: &str, chunk: &Chunk<'_>, mut fate: Fate<'_>, out: &mut Vec<u8>) {
+        for logprobs in std::mem::take(&mut fate.logprobs) {
+            fate.splice.replace(logprobs, "null");
+        }
         self.queued.clear();
-        let Some(channel) = self.channels.get_mut(at) else { return };
-        let text = std::mem::take(&mut channel.ready) + released;
-        let (choice, field) = (channel.choice, channel.field.clone());
-        self.emit_text(choice, &field, &text, out);
+        for at in 0..self.channels.len() {
+            if !fate.pieces.iter().any(|piece| piece.channel == Some(at)) {
+                self.emit_ready(at, out);
+            }
+        }
+        self.write(data, chunk, fate, out);
     }
 
-    fn channel(&mut self, choice: u64, field: &str) -> Result<usize, AnswerError> {
-        let known =
-            self.channels.iter().position(|channel| channel.choice == choice && channel.field == field);
+    /// The stream ends at a violation: what was let go before it leaves, in frames of its own.
+    fn stop(&mut self, out: &mut Vec<u8>) {
+        self.queued.clear();
+        for at in 0..self.channels.len() {
+            self.emit_ready(at, out);
+        }
+    }
+
+    fn channel(&mut self, choice: u64, place: &Place<Cow<'_, str>>) -> Result<usize, AnswerError> {
+        let known = self.channels.iter().position(|channel| channel.is_at(choice, place));
         if let Some(at) = known {
             return Ok(at);
         }
         if self.channels.len() >= CHANNELS_MAX {
-            return Err(AnswerError::Shape("it has more texts at once than an answer can have".to_owned()));
+            return Err(too_many());
         }
-        self.channels.push(Channel {
-            choice,
-            field: field.to_owned(),
-            scan: OutputScan::new(Arc::clone(&self.revision), &self.subject, self.mode),
-            ready: String::new(),
-            bytes_in: 0,
-            bytes_out: 0,
-        });
+        self.channels.push(Channel::new(&self.rules, choice, place));
         Ok(self.channels.len() - 1)
     }
 
-    /// Parts that are judged whole leave the frame and are added up.
-    fn withhold(&mut self, choice: &ChunkChoice<'_>, splice: &mut Splice) -> Result<(), AnswerError> {
-        for part in &choice.withheld {
-            self.withheld_bytes += part.json.len();
-            if self.withheld_bytes > WITHHELD_BYTES_MAX {
-                return Err(AnswerError::Shape(format!(
-                    "it has more than {WITHHELD_BYTES_MAX} bytes of tool calls"
-                )));
-            }
-            let piece: serde_json::Value = serde_json::from_str(part.json)
-                .map_err(|error| AnswerError::Shape(format!("`delta.{}`: {error}", part.field)))?;
-            let parts = self.withheld.entry(choice.index).or_default();
-            match parts.get_mut(part.field.as_ref()) {
-                Some(whole) => accumulate(whole, piece),
-                None => {
-                    parts.insert(part.field.as_ref().to_owned(), piece);
-                }
-            }
-            splice.replace(part.token.clone(), "null");
-        }
-        Ok(())
-    }
-
-    /// Members beside `delta` are judged where they stand; one that the policy touches is taken out. Gives whether the
-    /// stream ends there.
-    fn extras(&mut self, choice: &ChunkChoice<'_>, splice: &mut Splice) -> Result<bool, AnswerError> {
-        for extra in &choice.extras {
-            let (text, stops) = self.judge_json(extra.json)?;
-            if stops {
-                return Ok(true);
-            }
-            if text.is_some() {
-                splice.replace(extra.token.clone(), "null");
-            }
-        }
-        Ok(false)
-    }
-
-    /// Judges every text in a JSON value. Gives the changed JSON, or `None` where nothing changed; and whether the
-    /// stream ends there.
-    fn judge_json(&mut self, json: &str) -> Result<(Option<String>, bool), AnswerError> {
-        let tape = Tape::parse(json).map_err(|error| AnswerError::Shape(error.to_string()))?;
-        let mut walk = Walk::default();
-        walk.any(0, tape.root(json), "choices").map_err(|error| AnswerError::Shape(error.to_string()))?;
-        let mut edit = walk.edit();
-        let mut stops = false;
-        let mut changed = false;
-        for (index, unit) in walk.units().iter().enumerate() {
-            let (text, findings) = policy::scan_text(
-                &self.revision,
-                &self.subject,
-                &unit.text,
-                OutputMode::Mask,
-                &mut self.masker,
-            );
-            stops |= self.mode == OutputMode::Stop && findings.stops();
-            self.whole.merge(&self.revision, &findings);
-            self.whole_bytes.0 += unit.text.len() as u64;
-            self.whole_bytes.1 += text.as_ref().map_or(unit.text.len(), String::len) as u64;
-            if let Some(text) = text {
-                changed = true;
-                edit.replace_all(index, &text);
-            }
-        }
-        let unread = crate::unscanned(&walk, |_| true);
-        let mut findings = OutputFindings::default();
-        findings.note_unscanned(&self.revision, &self.subject, &unread);
-        stops |= self.mode == OutputMode::Stop && findings.stops();
-        self.whole.merge(&self.revision, &findings);
-        let text = edit.finish().apply(json.as_bytes());
-        Ok((changed.then(|| String::from_utf8(text).unwrap_or_default()), stops))
-    }
-
-    fn flush_all(&mut self, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
-        for choice in self.seen_choices.clone() {
-            let next = self.flush_choice(choice, out)?;
-            if next != Next::Continue {
-                return Ok(next);
-            }
-        }
-        self.release_queued(out)?;
-        Ok(Next::Continue)
-    }
-
-    /// A choice is complete: judges what is held of it and releases it in frames of its own.
-    fn flush_choice(&mut self, choice: u64, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
-        let mut texts = Vec::new();
-        for (at, channel) in
-            self.channels.iter_mut().enumerate().filter(|(_, channel)| channel.choice == choice)
-        {
-            let mut released = String::new();
-            let flow = channel.scan.finish(&mut self.masker, &mut released);
-            channel.bytes_out += released.len() as u64;
-            channel.ready.push_str(&released);
-            if flow == Flow::Stop {
-                self.release_before_stop(at, "", out);
-                return Ok(Next::Stop { choice });
-            }
-        }
-        self.release_queued(out)?;
+    /// A choice is complete: lets go what is held of its texts, and judges what was withheld. Gives the withheld parts as
+    /// deltas; `None` where the stream must stop.
+    fn finish_choice(&mut self, choice: u64) -> Result<Option<Vec<String>>, AnswerError> {
         for channel in self.channels.iter_mut().filter(|channel| channel.choice == choice) {
-            if !channel.ready.is_empty() {
-                texts.push((channel.field.clone(), std::mem::take(&mut channel.ready)));
+            if channel.finish(&self.rules, &mut self.masker) == Flow::Stop {
+                return Ok(None);
             }
         }
-        for (field, text) in texts {
-            self.emit_text(choice, &field, &text, out);
-        }
-        let Some(parts) = self.withheld.remove(&choice) else { return Ok(Next::Continue) };
-        for (field, part) in parts {
+        let mut deltas = Vec::new();
+        for (field, part) in self.withheld.remove(&choice).into_iter().flatten() {
             let json = part.to_string();
             let (changed, stops) = self.judge_json(&json)?;
             if stops {
-                return Ok(Next::Stop { choice });
+                return Ok(None);
             }
-            let delta = format!(
-                "{{{}:{}}}",
-                String::from_utf8(encode_str(&field)).unwrap_or_default(),
-                changed.as_deref().unwrap_or(&json)
-            );
-            self.emit_delta(choice, &delta, out);
+            let field = String::from_utf8(encode_str(&field)).unwrap_or_default();
+            deltas.push(format!("{{{field}:{}}}", changed.as_deref().unwrap_or(&json)));
         }
-        Ok(Next::Continue)
+        Ok(Some(deltas))
     }
 
-    /// Sends queued frames off, in order, as far as their text is released.
-    fn release_queued(&mut self, out: &mut Vec<u8>) -> Result<(), AnswerError> {
-        while let Some(first) = self.queued.first() {
-            let is_changed = first
-                .until
-                .iter()
-                .any(|(at, _)| self.channels.get(*at).is_some_and(|channel| channel.scan.findings().changed));
-            let is_ready = first
-                .until
-                .iter()
-                .all(|(at, until)| self.channels.get(*at).is_some_and(|channel| channel.bytes_out >= *until));
-            if !is_ready && !is_changed {
-                return Ok(());
+    /// Sends the rest of a finished choice in frames of its own, but for the texts of the channels `but`.
+    fn emit_rest(&mut self, choice: u64, but: &[usize], parts: &[String], out: &mut Vec<u8>) {
+        for at in 0..self.channels.len() {
+            if !but.contains(&at) && self.channels.get(at).is_some_and(|channel| channel.choice == choice) {
+                self.emit_ready(at, out);
             }
-            let queued = self.queued.remove(0);
-            let chunk = Chunk::parse(&queued.data)?;
-            let mut splice = Splice::default();
-            for choice in &chunk.choices()? {
-                for text in &choice.texts {
-                    let at = self.channel(choice.index, &text.field)?;
-                    let Some(channel) = self.channels.get_mut(at) else { continue };
-                    if is_changed {
-                        let ready = std::mem::take(&mut channel.ready);
-                        splice.replace(text.token.clone(), encode_str(&ready));
-                    } else {
-                        let rest = channel.ready.get(text.text.len()..).unwrap_or_default().to_owned();
-                        channel.ready = rest;
-                    }
-                }
-                for part in &choice.withheld {
-                    splice.replace(part.token.clone(), "null");
-                }
-                if let Some(logprobs) = choice.logprobs.clone().filter(|_| is_changed) {
-                    splice.replace(logprobs, "null");
-                }
-            }
-            self.emit(out, &queued.data, &chunk, splice);
         }
-        Ok(())
+        for delta in parts {
+            self.emit_delta(choice, delta, out);
+        }
     }
 
-    fn open(&mut self, choice: u64) {
+    fn open(&mut self, choice: u64) -> Result<(), AnswerError> {
         if !self.seen_choices.contains(&choice) {
+            if self.seen_choices.len() >= CHANNELS_MAX {
+                return Err(too_many());
+            }
             self.seen_choices.push(choice);
             self.open_choices.push(choice);
         }
+        Ok(())
     }
 
     fn remember_envelope(&mut self, chunk: &Chunk<'_>) {
@@ -506,10 +461,14 @@ impl StreamJudge {
         }
     }
 
-    fn emit_text(&self, choice: u64, field: &str, text: &str, out: &mut Vec<u8>) {
-        if !text.is_empty() {
-            self.emit_delta(choice, &text_delta(field, text), out);
-        }
+    /// Sends what a channel has let go in a frame of its own.
+    fn emit_ready(&mut self, at: usize, out: &mut Vec<u8>) {
+        let Some(channel) = self.channels.get_mut(at).filter(|channel| !channel.ready.is_empty()) else {
+            return;
+        };
+        let text = channel.take();
+        let (choice, delta) = (channel.choice, channel.delta(&text));
+        self.emit_delta(choice, &delta, out);
     }
 
     fn emit_delta(&self, choice: u64, delta: &str, out: &mut Vec<u8>) {
@@ -530,6 +489,10 @@ impl StreamJudge {
         }
         out.extend_from_slice(b"\n\n");
     }
+}
+
+fn too_many() -> AnswerError {
+    AnswerError::Shape("it has more choices, texts or parts at once than an answer can have".to_owned())
 }
 
 /// Whether an event is nothing but comments.

@@ -485,6 +485,14 @@ pub fn encode_str(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).unwrap_or_else(|_| b"\"\"".to_vec())
 }
 
+/// `text` as the inside of a JSON string, without quotes.
+pub fn escape_str(text: &str) -> Vec<u8> {
+    let mut encoded = encode_str(text);
+    encoded.pop();
+    encoded.splice(..encoded.len().min(1), []);
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::json::{Kind, Splice, Tape, Value, encode_str};
+use crate::arguments::{Escapes, Parts, Reader, Spelling};
+use crate::json::{Kind, Splice, Value, encode_str, escape_str};
 
 /// Members whose strings name things of the protocol and carry no text of a person or a model, as long as they look
 /// like a name (see [`is_name`]).
@@ -49,8 +50,17 @@ pub struct Unit<'a> {
     /// The decoded text.
     pub text: Cow<'a, str>,
     pieces: Vec<Piece>,
-    /// Index into `Walk::documents` where it stands in JSON inside a string.
-    document: Option<usize>,
+    /// Where it stands in JSON inside a string.
+    inner: Option<Spelled>,
+}
+
+/// The place of a text in JSON inside a string.
+#[derive(Clone, Debug)]
+struct Spelled {
+    /// Index into `Walk::documents`.
+    document: usize,
+    spelling: Spelling,
+    escapes: Escapes,
 }
 
 /// A JSON token and how much of the unit's text it holds.
@@ -225,26 +235,24 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Tool-call arguments are JSON in a string: each key, string and number in them is a text of its own. What
-    /// does not parse is one text.
+    /// Tool-call arguments are JSON in a string: each key, string and number in them is a text of its own, and so is
+    /// what is no JSON.
     fn arguments(
         &mut self,
         owner: usize,
         value: Value<'a>,
         path: &dyn Fn() -> String,
     ) -> Result<(), UnreadableText> {
-        let text = decode(value, path)?;
-        let Ok(tape) = Tape::parse(&text) else {
-            self.push(owner, false, text, value.span(), None);
-            return Ok(());
-        };
-        let text = text.into_owned();
+        let text = decode(value, path)?.into_owned();
+        let mut found = Collect::default();
+        let mut reader = Reader::default();
+        reader.push(&text, &mut found);
+        reader.finish(&mut found);
         let document = self.documents.len();
-        let mut found = Vec::new();
-        inner_texts(tape.root(&text), &mut found, path)?;
         self.documents.push(Inner { token: value.span(), text });
-        for (text, token) in found {
-            self.push(owner, false, Cow::Owned(text), token, Some(document));
+        for (text, token, spelling, escapes) in found.texts {
+            let inner = Spelled { document, spelling, escapes };
+            self.push(owner, false, Cow::Owned(text), token, Some(inner));
         }
         Ok(())
     }
@@ -255,10 +263,10 @@ impl<'a> Walk<'a> {
         is_content: bool,
         text: Cow<'a, str>,
         token: Range<usize>,
-        document: Option<usize>,
+        inner: Option<Spelled>,
     ) {
         let pieces = vec![Piece { token, text_bytes: text.len() }];
-        self.units.push(Unit { owner, is_content, text, pieces, document });
+        self.units.push(Unit { owner, is_content, text, pieces, inner });
     }
 
     /// Starts an edit of the texts.
@@ -277,10 +285,13 @@ fn text_of_part(part: Value<'_>) -> Option<Value<'_>> {
     part.get("text").filter(|text| text.is_string())
 }
 
-fn is_name(value: Value<'_>) -> bool {
-    value.kind() == Kind::PlainString
-        && value.span().len() <= NAME_BYTES_MAX
-        && value.raw().bytes().all(|byte| byte.is_ascii_graphic())
+pub(crate) fn is_name(value: Value<'_>) -> bool {
+    value.kind() == Kind::PlainString && is_name_text(value.raw().trim_matches('"'))
+}
+
+/// Whether a text looks like a name of the protocol, which carries nothing a person or a model says.
+pub fn is_name_text(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_binary(key: Value<'_>, value: Value<'_>) -> bool {
@@ -343,30 +354,34 @@ fn media_of_binary(key: Value<'_>, value: Value<'_>) -> Media {
     }
 }
 
-fn inner_texts(
-    value: Value<'_>,
-    found: &mut Vec<(String, Range<usize>)>,
-    path: &dyn Fn() -> String,
-) -> Result<(), UnreadableText> {
-    match value.kind() {
-        Kind::PlainString | Kind::EscapedString => {
-            found.push((decode(value, path)?.into_owned(), value.span()));
-        }
-        Kind::Number => found.push((value.raw().to_owned(), value.span())),
-        Kind::Array => {
-            for item in value.items() {
-                inner_texts(item, found, path)?;
-            }
-        }
-        Kind::Object => {
-            for (key, member) in value.members() {
-                inner_texts(key, found, path)?;
-                inner_texts(member, found, path)?;
-            }
-        }
-        _ => {}
+/// The texts of arguments that are not empty, with their raw places in them.
+#[derive(Default)]
+struct Collect {
+    at: usize,
+    texts: Vec<(String, Range<usize>, Spelling, Escapes)>,
+}
+
+impl Parts for Collect {
+    fn structure(&mut self, raw: &str) {
+        self.at += raw.len();
     }
-    Ok(())
+
+    fn begin(&mut self, spelling: Spelling) {
+        self.texts.push((String::new(), self.at..self.at, spelling, Escapes::default()));
+    }
+
+    fn text(&mut self, text: &str, raw: &str) {
+        self.at += raw.len();
+        if let Some((whole, token, _, escapes)) = self.texts.last_mut() {
+            whole.push_str(text);
+            escapes.add(text, raw);
+            token.end = self.at;
+        }
+    }
+
+    fn end(&mut self) {
+        self.texts.pop_if(|(text, ..)| text.is_empty());
+    }
 }
 
 /// Changes to the texts of a [`Walk`], on their way to becoming one [`Splice`] of the document.
@@ -386,6 +401,12 @@ impl Edit<'_, '_> {
         edits: &(impl Iterator<Item = (Range<usize>, &'e str)> + Clone),
     ) {
         let Some(unit) = self.walk.units.get(unit) else { return };
+        if let (Some(inner), Some(piece)) = (&unit.inner, unit.pieces.first())
+            && inner.spelling != Spelling::Number
+        {
+            self.replace_inner(inner, piece.token.start, edits.clone());
+            return;
+        }
         let mut piece_start = 0;
         for piece in &unit.pieces {
             let piece_end = piece_start + piece.text_bytes;
@@ -407,8 +428,8 @@ impl Edit<'_, '_> {
             }
             if is_changed {
                 text.push_str(unit.text.get(at..piece_end).unwrap_or_default());
-                let splice = match unit.document {
-                    Some(document) => self.inner.get_mut(document),
+                let splice = match &unit.inner {
+                    Some(inner) => self.inner.get_mut(inner.document),
                     None => Some(&mut self.outer),
                 };
                 if let Some(splice) = splice {
@@ -416,6 +437,28 @@ impl Edit<'_, '_> {
                 }
             }
             piece_start = piece_end;
+        }
+    }
+
+    /// Within arguments what stays keeps its spelling: a stream has let it go by the time that the rest changes.
+    fn replace_inner<'e>(
+        &mut self,
+        inner: &Spelled,
+        start: usize,
+        edits: impl Iterator<Item = (Range<usize>, &'e str)>,
+    ) {
+        let Some(splice) = self.inner.get_mut(inner.document) else { return };
+        let mut escapes = inner.escapes.clone();
+        let (mut at, mut raw_at) = (0, start);
+        for (range, with) in edits {
+            raw_at += escapes.advance(range.start.saturating_sub(at));
+            let raw_end = raw_at + escapes.advance(range.len());
+            let with = match inner.spelling {
+                Spelling::Quoted => escape_str(with),
+                _ => with.as_bytes().to_vec(),
+            };
+            splice.replace(raw_at..raw_end, with);
+            (at, raw_at) = (range.end, raw_end);
         }
     }
 
@@ -442,6 +485,7 @@ impl Edit<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::Tape;
 
     fn texts(message: &str) -> Vec<(bool, String)> {
         let tape = Tape::parse(message).unwrap();
@@ -566,6 +610,14 @@ mod tests {
         assert_eq!(
             changed(r#"{"f":{"arguments":"{\"n\":41}"}}"#, "41", "[N]"),
             r#"{"f":{"arguments":"{\"n\":\"[N]\"}"}}"#
+        );
+        assert_eq!(
+            changed(r#"{"f":{"arguments":"{\"a\": \"x\\/ \\u0062ad \\u003c\"}"}}"#, "bad", "\n"),
+            r#"{"f":{"arguments":"{\"a\": \"x\\/ \\n \\u003c\"}"}}"#
+        );
+        assert_eq!(
+            changed(r#"{"f":{"arguments":"{'a': \"bad\"}"}}"#, "bad", "'x'"),
+            r#"{"f":{"arguments":"{'a': \"'x'\"}"}}"#
         );
         assert_eq!(changed(r#"{"content":"x"}"#, "y", "z"), r#"{"content":"x"}"#);
     }

@@ -28,7 +28,7 @@ pub use effects::{Fired, RuleEffect};
 pub use entities::EntityType;
 pub use input::{Edit, InputVerdict, Role, Text, TextEdits, apply_edits, evaluate_input};
 pub use masker::Masker;
-pub use output::{Flow, OutputFindings, OutputMode, OutputScan, scan_text};
+pub use output::{Flow, OutputFindings, OutputMode, OutputScan, Released, scan_text, scan_text_into};
 pub use problems::{Problem, read_all};
 pub use redaction::{Redaction, RedactionAction};
 pub use revision::Revision;

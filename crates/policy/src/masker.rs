@@ -67,6 +67,18 @@ impl Masker {
         Some(value.as_str())
     }
 
+    /// Whether a text is the beginning of a placeholder for which [`Masker::restore_lookup`] has a value.
+    pub fn may_restore(&self, beginning: &str) -> bool {
+        self.originals.keys().any(|(entity, number)| {
+            let Some(rest) = beginning.strip_prefix('[') else { return false };
+            let name = entity.placeholder();
+            match rest.strip_prefix(name) {
+                Some(rest) => format!("_{number}]").starts_with(rest),
+                None => name.starts_with(rest),
+            }
+        })
+    }
+
     /// Appends what stands for a value found in a text.
     pub(crate) fn write(
         &mut self,
@@ -216,6 +228,12 @@ mod tests {
             ["[EMAIL_2]", "[IP_1]", "EMAIL_1", "[EMAIL_1", "[EMAIL_1] ", "[email_1]", "[EMAIL_01", ""]
         {
             assert_eq!(masker.restore_lookup(other), None, "{other}");
+        }
+        for beginning in ["[", "[E", "[EMAIL", "[EMAIL_", "[EMAIL_1", "[EMAIL_1]"] {
+            assert!(masker.may_restore(beginning), "{beginning}");
+        }
+        for other in ["", "E", "[e", "[I", "[EMAILS", "[EMAIL_2", "[EMAIL_10", "[EMAIL_1] "] {
+            assert!(!masker.may_restore(other), "{other}");
         }
         // A value of the model's own is numbered on, and never put back.
         let mut out = String::new();

@@ -37,6 +37,25 @@ pub enum Flow {
     Stop,
 }
 
+/// Takes what a scan lets go. Every byte that was pushed is accounted for in order, once: as kept or as replaced.
+pub trait Released {
+    /// The next part of the text, as it was pushed.
+    fn kept(&mut self, text: &str);
+    /// `with` stands in place of the next `bytes` of the text. Where they are more of what a mask or placeholder
+    /// stands for already, it is empty.
+    fn replaced(&mut self, bytes: usize, with: &str);
+}
+
+impl Released for String {
+    fn kept(&mut self, text: &str) {
+        self.push_str(text);
+    }
+
+    fn replaced(&mut self, _bytes: usize, with: &str) {
+        self.push_str(with);
+    }
+}
+
 /// What was found in an answer, so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutputFindings {
@@ -114,14 +133,14 @@ impl OutputScan {
     }
 
     /// Takes the next piece of text and appends to `released` what may now leave.
-    pub fn push(&mut self, chunk: &str, masker: &mut Masker, released: &mut String) -> Flow {
+    pub fn push(&mut self, chunk: &str, masker: &mut Masker, released: &mut impl Released) -> Flow {
         self.scanned += chunk.len() as u64;
         if self.release.stopped || chunk.is_empty() {
             return self.flow();
         }
         if !self.revision.has_output_rules() {
             self.released += chunk.len() as u64;
-            released.push_str(chunk);
+            released.kept(chunk);
             return Flow::Continue;
         }
         self.buffer.push_str(chunk);
@@ -129,7 +148,7 @@ impl OutputScan {
     }
 
     /// Says that no more text comes and appends the rest of what may leave.
-    pub fn finish(&mut self, masker: &mut Masker, released: &mut String) -> Flow {
+    pub fn finish(&mut self, masker: &mut Masker, released: &mut impl Released) -> Flow {
         if self.release.stopped {
             return Flow::Stop;
         }
@@ -156,10 +175,9 @@ impl OutputScan {
         self.released
     }
 
-    fn advance(&mut self, more: bool, masker: &mut Masker, released: &mut String) -> Flow {
-        let before = released.len();
+    fn advance(&mut self, more: bool, masker: &mut Masker, released: &mut impl Released) -> Flow {
         let decided = self.scan.run(&self.revision, &self.subject, &self.buffer, self.undecided, more);
-        self.release.pass(
+        self.released += self.release.pass(
             &self.revision,
             &self.subject,
             &self.scan,
@@ -169,7 +187,6 @@ impl OutputScan {
             masker,
             released,
         );
-        self.released += (released.len() - before) as u64;
         self.undecided = decided;
         if self.release.stopped || !more {
             self.buffer.clear();
@@ -205,15 +222,28 @@ pub fn scan_text(
     mode: OutputMode,
     masker: &mut Masker,
 ) -> (Option<String>, OutputFindings) {
+    let mut out = String::new();
+    let findings = scan_text_into(revision, subject, text, mode, masker, &mut out);
+    (findings.changed.then_some(out), findings)
+}
+
+/// The same, with what may leave going to `released` piece by piece; nothing goes there where nothing was found.
+pub fn scan_text_into(
+    revision: &Revision,
+    subject: &Subject,
+    text: &str,
+    mode: OutputMode,
+    masker: &mut Masker,
+    released: &mut impl Released,
+) -> OutputFindings {
     let mut scan = Scan::default();
     let decided = scan.run(revision, subject, text, 0, false);
     if scan.spans.is_empty() {
-        return (None, OutputFindings::default());
+        return OutputFindings::default();
     }
     let mut release = Release::new(mode);
-    let mut out = String::with_capacity(text.len());
-    release.pass(revision, subject, &scan, text, 0, decided, masker, &mut out);
-    (release.findings.changed.then_some(out), release.findings)
+    release.pass(revision, subject, &scan, text, 0, decided, masker, released);
+    release.findings
 }
 
 /// Turns finds into what may leave.
@@ -233,7 +263,7 @@ impl Release {
         Self { mode, findings: OutputFindings::default(), groups: Vec::new(), covered: 0, stopped: false }
     }
 
-    /// Releases `text[from..to]` as the finds of `scan` allow.
+    /// Releases `text[from..to]` as the finds of `scan` allow. Gives the bytes released.
     #[expect(clippy::too_many_arguments, reason = "the two callers have no state in common to hold these")]
     fn pass(
         &mut self,
@@ -244,35 +274,51 @@ impl Release {
         from: usize,
         to: usize,
         masker: &mut Masker,
-        out: &mut String,
-    ) {
-        let mut at = from.max(self.covered).max(scan.tail_end);
+        out: &mut impl Released,
+    ) -> u64 {
+        let mut at = from.max(self.covered);
+        if scan.tail_end > at {
+            out.replaced(scan.tail_end - at, "");
+            at = scan.tail_end;
+        }
+        let mut released = 0;
+        let mut with = String::new();
         for span in &scan.spans {
-            if let What::Entity(entity) = span.what {
-                *self.findings.redactions.entry(entity).or_default() += 1;
-            }
             let effect = revision.effect(subject, span.what);
             self.findings.fired.add(effect);
             if effect.leaves() {
+                self.count(span.what);
                 continue;
             }
             let stops = self.mode == OutputMode::Stop && effect.stops();
+            with.clear();
             if span.start >= at {
-                out.push_str(text.get(at..span.start).unwrap_or_default());
+                let kept = text.get(at..span.start).unwrap_or_default();
+                out.kept(kept);
                 match span.what {
                     _ if stops => {}
-                    What::Term(_) => out.push_str(revision.mask()),
+                    What::Term(_) => with.push_str(revision.mask()),
                     What::Entity(entity) => {
                         let value = text.get(span.start..span.end).unwrap_or_default();
-                        masker.write(revision, From::Answer, entity, value, out);
+                        masker.write(revision, From::Answer, entity, value, &mut with);
                     }
                 }
+                released += kept.len() + with.len();
+                if !stops {
+                    out.replaced(span.end - span.start, &with);
+                }
+            } else if span.end > at && !stops {
+                out.replaced(span.end - at, "");
             }
             self.findings.changed = true;
+            // A value of the request that is put back into the answer is not taken out of it.
+            if masker.restore_lookup(&with).is_none() {
+                self.count(span.what);
+            }
             if stops {
                 self.stopped = true;
                 self.note(revision, scan.all_groups());
-                return;
+                return released as u64;
             }
             at = at.max(span.end);
         }
@@ -283,8 +329,18 @@ impl Release {
                 What::Entity(_) => None,
             }),
         );
-        out.push_str(text.get(at..to).unwrap_or_default());
+        let kept = text.get(at..to).unwrap_or_default();
+        if !kept.is_empty() {
+            out.kept(kept);
+        }
         self.covered = at.max(to);
+        (released + kept.len()) as u64
+    }
+
+    fn count(&mut self, what: What) {
+        if let What::Entity(entity) = what {
+            *self.findings.redactions.entry(entity).or_default() += 1;
+        }
     }
 
     fn note(&mut self, revision: &Revision, groups: impl Iterator<Item = u32>) {

@@ -68,17 +68,11 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
     if rules.unscannable == Unscannable::Escalate {
         add("rules.unscannable", &not_yet(Decision::Escalate));
     }
-    if rules.redact {
-        if rules.redaction.restore {
-            let message = "restoring values is not supported by this version: set it to false";
-            add("rules.redaction.restore", message);
-        }
-        if entity_decisions(document).any(|decision| decision == Decision::Escalate) {
-            add(
-                "rules.redaction",
-                "the action `escalate` is not supported by this version: use `refuse` or `mask`",
-            );
-        }
+    if rules.redact && entity_decisions(document).any(|decision| decision == Decision::Escalate) {
+        add(
+            "rules.redaction",
+            "the action `escalate` is not supported by this version: use `refuse` or `mask`",
+        );
     }
     let fires = fires_pattern(document);
     let replaces = replaces_refusal(document);

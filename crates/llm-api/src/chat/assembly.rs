@@ -46,13 +46,13 @@ impl Assembly {
         }
         if let Some(Value::Array(choices)) = chunk.remove("choices") {
             for choice in choices {
-                self.add_choice(choice);
+                self.add_choice(choice)?;
             }
         }
         Ok(())
     }
 
-    fn add_choice(&mut self, mut choice: Value) {
+    fn add_choice(&mut self, mut choice: Value) -> Result<(), AnswerError> {
         let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
         let mut finish = None;
         if let Some(choice) = choice.as_object_mut() {
@@ -64,10 +64,13 @@ impl Assembly {
                 delta.remove("role");
             }
         }
-        accumulate(&mut self.choices, json!([choice]));
+        if !accumulate(&mut self.choices, json!([choice])) {
+            return Err(AnswerError::Shape("it has more parts than an answer can have".to_owned()));
+        }
         if let (Some(finish), Some(choice)) = (finish, self.choice(index)) {
             choice.insert("finish_reason".to_owned(), finish);
         }
+        Ok(())
     }
 
     fn choice(&mut self, index: u64) -> Option<&mut Map<String, Value>> {

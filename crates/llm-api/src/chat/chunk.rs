@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::chat::answer::{AnswerError, TokenUsage, add_policy};
 use crate::json::{Kind, Splice, Tape, Value};
+use crate::walk;
 
 /// A parsed chunk and its text.
 #[derive(Debug)]
@@ -21,7 +22,10 @@ pub struct ChunkChoice<'a> {
     pub index: u64,
     /// Strings directly under `delta`: text that grows from chunk to chunk, by field name.
     pub texts: Vec<DeltaText<'a>>,
-    /// Members of `delta` that are judged only once they are whole (tool calls, audio, unknown objects).
+    /// Pieces of tool calls: of `tool_calls` and of the older `function_call`.
+    pub calls: Vec<CallPiece<'a>>,
+    /// Members of `delta` that are judged only once they are whole (audio, unknown objects, what a tool call
+    /// holds besides its name and input).
     pub withheld: Vec<Withheld<'a>>,
     /// Other members that hold strings (vendor fields beside `delta`): token and decoded strings.
     pub extras: Vec<Extra<'a>>,
@@ -46,13 +50,55 @@ pub struct DeltaText<'a> {
     pub token: Range<usize>,
 }
 
+/// Which call of a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallPlace {
+    /// The one with this `index` in `tool_calls`.
+    Tool(u64),
+    /// `function_call`.
+    Function,
+}
+
+/// A piece of a call.
+#[derive(Debug)]
+pub struct CallPiece<'a> {
+    /// Which one.
+    pub call: CallPlace,
+    /// Its `id`, `type` and `name`, where they are in this piece: they come whole.
+    pub names: Vec<CallName<'a>>,
+    /// What is passed to the tool; it grows from chunk to chunk.
+    pub inputs: Vec<CallInput<'a>>,
+}
+
+/// A short string of a call.
+#[derive(Debug)]
+pub struct CallName<'a> {
+    /// `id`, `type` or `name`.
+    pub member: &'static str,
+    /// What it says.
+    pub text: Cow<'a, str>,
+    /// Its token.
+    pub token: Range<usize>,
+}
+
+/// A growing input of a call.
+#[derive(Debug)]
+pub struct CallInput<'a> {
+    /// `custom.input`, a text, rather than `function.arguments`, which are JSON.
+    pub custom: bool,
+    /// The decoded piece.
+    pub text: Cow<'a, str>,
+    /// Its token.
+    pub token: Range<usize>,
+}
+
 /// A member that is withheld until whole.
 #[derive(Debug)]
 pub struct Withheld<'a> {
     /// `tool_calls`, `audio`, …
     pub field: Cow<'a, str>,
-    /// Its JSON.
-    pub json: &'a str,
+    /// The part of it that is withheld, as JSON of the member's own shape.
+    pub json: Cow<'a, str>,
     /// Its token.
     pub token: Range<usize>,
 }
@@ -141,6 +187,7 @@ fn read_choice(choice: Value<'_>) -> Result<ChunkChoice<'_>, AnswerError> {
     let mut read = ChunkChoice {
         index: choice.get("index").and_then(Value::as_u64).unwrap_or(0),
         texts: Vec::new(),
+        calls: Vec::new(),
         withheld: Vec::new(),
         extras: Vec::new(),
         finish: None,
@@ -154,7 +201,13 @@ fn read_choice(choice: Value<'_>) -> Result<ChunkChoice<'_>, AnswerError> {
             read_delta(value, &mut read)?;
         } else if value.is_null() {
         } else if key.key_is("finish_reason") {
-            read.finish = Some(value.span());
+            // Some upstreams send an empty one with every chunk.
+            if !value.is_empty() {
+                read.finish = Some(value.span());
+            }
+            if !walk::is_name(value) {
+                read.extras.push(Extra { json: value.raw(), token: value.span() });
+            }
         } else if key.key_is("logprobs") {
             read.logprobs = Some(value.span());
         } else if value.is_string() || matches!(value.kind(), Kind::Array | Kind::Object) {
@@ -177,11 +230,107 @@ fn read_delta<'a>(delta: Value<'a>, choice: &mut ChunkChoice<'a>) -> Result<(), 
                 .as_str()
                 .ok_or_else(|| AnswerError::Shape(format!("`delta.{field}` is not valid Unicode")))?;
             choice.texts.push(DeltaText { field, text, token: value.span() });
+        } else if key.key_is("tool_calls") && is_call_list(value) {
+            read_tool_calls(value, choice)?;
+        } else if key.key_is("function_call") && value.kind() == Kind::Object {
+            let call = CallPlace::Function;
+            let mut piece = CallPiece { call, names: Vec::new(), inputs: Vec::new() };
+            read_call_members(value, Some("arguments"), &mut piece, choice, &|key, json| {
+                format!("{{{key}:{json}}}")
+            })?;
+            choice.calls.push(piece);
         } else if matches!(value.kind(), Kind::Array | Kind::Object) {
-            choice.withheld.push(Withheld { field, json: value.raw(), token: value.span() });
+            let json = Cow::Borrowed(value.raw());
+            choice.withheld.push(Withheld { field, json, token: value.span() });
         } else if !value.is_null() {
             choice.has_more = true;
         }
+    }
+    Ok(())
+}
+
+/// Whether these are tool calls as the API has them; anything else is withheld until whole.
+fn is_call_list(value: Value<'_>) -> bool {
+    let is_call = |item: Value<'_>| {
+        let has_index = item.get("index").is_none_or(|index| index.is_null() || index.as_u64().is_some());
+        item.kind() == Kind::Object && has_index
+    };
+    value.kind() == Kind::Array && value.items().all(is_call)
+}
+
+fn read_tool_calls<'a>(calls: Value<'a>, choice: &mut ChunkChoice<'a>) -> Result<(), AnswerError> {
+    for (position, item) in calls.items().enumerate() {
+        // Some upstreams leave the index out; clients then go by the position.
+        let index = item.get("index").and_then(Value::as_u64).unwrap_or(position as u64);
+        let call = CallPlace::Tool(index);
+        let mut piece = CallPiece { call, names: Vec::new(), inputs: Vec::new() };
+        for (key, value) in item.members() {
+            let name = key.raw();
+            let is_tool = key.key_is("function") || key.key_is("custom");
+            if is_tool && value.kind() == Kind::Object {
+                let input = if key.key_is("function") { "arguments" } else { "input" };
+                read_call_members(value, Some(input), &mut piece, choice, &|key, json| {
+                    format!("[{{\"index\":{index},{name}:{{{key}:{json}}}}}]")
+                })?;
+            } else if !key.key_is("index") {
+                read_call_member(key, value, None, &mut piece, choice, &|key, json| {
+                    format!("[{{\"index\":{index},{key}:{json}}}]")
+                })?;
+            }
+        }
+        choice.calls.push(piece);
+    }
+    Ok(())
+}
+
+fn read_call_members<'a>(
+    object: Value<'a>,
+    input: Option<&str>,
+    piece: &mut CallPiece<'a>,
+    choice: &mut ChunkChoice<'a>,
+    shape: &dyn Fn(&str, &str) -> String,
+) -> Result<(), AnswerError> {
+    for (key, value) in object.members() {
+        read_call_member(key, value, input, piece, choice, shape)?;
+    }
+    Ok(())
+}
+
+/// Sorts a member of a call. `input` is the name of the one that grows.
+fn read_call_member<'a>(
+    key: Value<'a>,
+    value: Value<'a>,
+    input: Option<&str>,
+    piece: &mut CallPiece<'a>,
+    choice: &mut ChunkChoice<'a>,
+    shape: &dyn Fn(&str, &str) -> String,
+) -> Result<(), AnswerError> {
+    if !matches!(value.kind(), Kind::Array | Kind::Object) && !value.is_string() {
+        choice.has_more |= !value.is_null();
+        return Ok(());
+    }
+    let member = if input.is_some() {
+        key.key_is("name").then_some("name")
+    } else {
+        ["id", "type"].into_iter().find(|name| key.key_is(name))
+    };
+    let text = || {
+        value.as_str().ok_or_else(|| {
+            let key = key.as_str().unwrap_or_default();
+            AnswerError::Shape(format!("`{key}` of a tool call is not valid Unicode"))
+        })
+    };
+    if let (Some(member), true) = (member, value.is_string()) {
+        piece.names.push(CallName { member, text: text()?, token: value.span() });
+    } else if let (Some(input), true) = (input.filter(|input| key.key_is(input)), value.is_string()) {
+        piece.inputs.push(CallInput { custom: input == "input", text: text()?, token: value.span() });
+    } else {
+        let field = match piece.call {
+            CallPlace::Tool(_) => "tool_calls",
+            CallPlace::Function => "function_call",
+        };
+        let json = Cow::Owned(shape(key.raw(), value.raw()));
+        choice.withheld.push(Withheld { field: Cow::Borrowed(field), json, token: value.span() });
     }
     Ok(())
 }
@@ -190,8 +339,9 @@ fn read_delta<'a>(delta: Value<'a>, choice: &mut ChunkChoice<'a>) -> Result<(), 
 const ROLE_BYTES_MAX: usize = 16;
 
 /// Adds the pieces of a withheld member up, as the official SDKs accumulate deltas: strings grow, objects merge, array
-/// items with the same `index` merge, ids and types are kept, everything else is replaced.
-pub fn accumulate(whole: &mut serde_json::Value, piece: serde_json::Value) {
+/// items with the same `index` merge, ids and types are kept, everything else is replaced. False where a list has more
+/// items than [`ITEMS_MAX`].
+pub fn accumulate(whole: &mut serde_json::Value, piece: serde_json::Value) -> bool {
     use serde_json::Value as Json;
     match (whole, piece) {
         (Json::Object(whole), Json::Object(piece)) => {
@@ -202,7 +352,11 @@ pub fn accumulate(whole: &mut serde_json::Value, piece: serde_json::Value) {
                             *old = value;
                         }
                     }
-                    Some(old) => accumulate(old, value),
+                    Some(old) => {
+                        if !accumulate(old, value) {
+                            return false;
+                        }
+                    }
                     None => {
                         whole.insert(key, value);
                     }
@@ -217,9 +371,15 @@ pub fn accumulate(whole: &mut serde_json::Value, piece: serde_json::Value) {
                     None if value.is_object() => whole.get_mut(position),
                     None => None,
                 };
-                match same {
+                let fits = match same {
                     Some(item) => accumulate(item, value),
-                    None => whole.push(value),
+                    None => {
+                        whole.push(value);
+                        whole.len() <= ITEMS_MAX
+                    }
+                };
+                if !fits {
+                    return false;
                 }
             }
         }
@@ -227,7 +387,11 @@ pub fn accumulate(whole: &mut serde_json::Value, piece: serde_json::Value) {
         (_, Json::Null) => {}
         (whole, piece) => *whole = piece,
     }
+    true
 }
+
+/// Items of one list that is added up: they are searched for each piece.
+const ITEMS_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -236,7 +400,7 @@ mod tests {
 
     #[test]
     fn takes_a_chunk_apart() {
-        let text = r#"{"id":"c","choices":[{"index":1,"delta":{"role":"assistant","content":"a\nb","tool_calls":[{"index":0}]},"logprobs":{},"finish_reason":null,"vendor":{"s":"x"}}],"usage":null}"#;
+        let text = r#"{"id":"c","choices":[{"index":1,"delta":{"role":"assistant","content":"a\nb","parts":[{"n":0}],"tool_calls":[{"index":2,"id":"i","x":"y","function":{"name":"f","arguments":"{\"","z":{}}},{"custom":{"input":"p"}}],"function_call":{"arguments":"q"}},"logprobs":{},"finish_reason":null,"vendor":{"s":"x"}}],"usage":null}"#;
         let chunk = Chunk::parse(text).unwrap();
         let choices = chunk.choices().unwrap();
         let choice = choices.first().unwrap();
@@ -245,9 +409,30 @@ mod tests {
             choice.texts.first().map(|t| (t.field.as_ref(), t.text.as_ref())),
             Some(("content", "a\nb"))
         );
+        let withheld: Vec<_> = choice.withheld.iter().map(|w| (w.field.as_ref(), w.json.as_ref())).collect();
         assert_eq!(
-            choice.withheld.first().map(|w| (w.field.as_ref(), w.json)),
-            Some(("tool_calls", r#"[{"index":0}]"#))
+            withheld,
+            [
+                ("parts", r#"[{"n":0}]"#),
+                ("tool_calls", r#"[{"index":2,"x":"y"}]"#),
+                ("tool_calls", r#"[{"index":2,"function":{"z":{}}}]"#),
+            ]
+        );
+        let calls: Vec<_> = choice
+            .calls
+            .iter()
+            .map(|call| {
+                let names: Vec<_> = call.names.iter().map(|name| (name.member, name.text.as_ref())).collect();
+                (call.call, names, call.inputs.first().map(|input| (input.custom, input.text.as_ref())))
+            })
+            .collect();
+        assert_eq!(
+            calls,
+            [
+                (CallPlace::Tool(2), vec![("id", "i"), ("name", "f")], Some((false, "{\""))),
+                (CallPlace::Tool(1), vec![], Some((true, "p"))),
+                (CallPlace::Function, vec![], Some((false, "q"))),
+            ]
         );
         assert_eq!(choice.extras.first().map(|e| e.json), Some(r#"{"s":"x"}"#));
         assert!(choice.logprobs.is_some());
@@ -270,7 +455,7 @@ mod tests {
             json!([{"index":0,"function":{"arguments":"{\"x\""}}, {"index":1,"id":"b","function":{"name":"g","arguments":"{}"}}]),
             json!([{"index":0,"function":{"arguments":":1}"}}]),
         ] {
-            accumulate(&mut whole, piece);
+            assert!(accumulate(&mut whole, piece));
         }
         assert_eq!(
             whole,

@@ -1,6 +1,7 @@
 //! Answers that the gateway makes itself, in OpenAI's shape: a refusal as a whole or as stream frames, and frames
 //! added to an upstream's stream.
 
+use crate::chat::chunk::CallPlace;
 use crate::json::encode_str;
 
 /// What the frames of one stream share, as raw JSON values.
@@ -69,6 +70,16 @@ impl Envelope {
 /// A delta that carries `text` in `field`.
 pub fn text_delta(field: &str, text: &str) -> String {
     format!("{{{}:{}}}", json_str(field), json_str(text))
+}
+
+/// A delta that carries a piece of a call's input.
+pub fn call_delta(call: CallPlace, custom: bool, text: &str) -> String {
+    let (tool, input) = if custom { ("custom", "input") } else { ("function", "arguments") };
+    let input = text_delta(input, text);
+    match call {
+        CallPlace::Tool(index) => format!(r#"{{"tool_calls":[{{"index":{index},"{tool}":{input}}}]}}"#),
+        CallPlace::Function => format!(r#"{{"function_call":{input}}}"#),
+    }
 }
 
 /// Frames a JSON text as one server-sent event.

@@ -7,55 +7,132 @@ use std::sync::Arc;
 use llm_api::chat::answer::TokenUsage;
 use llm_api::chat::made::Envelope;
 use llm_api::sse::Decoder;
-use policy::{Masker, OutputMode, PolicyDocument, Revision, Subject};
+use policy::{Masker, OutputFindings, OutputMode, PolicyDocument, Revision, Subject};
 use serde_json::{Value, json};
 
 use crate::stream::{Next, StreamJudge};
 
-fn revision(rules: Value) -> Arc<Revision> {
+mod bounds;
+mod fixtures;
+mod restore;
+mod tools;
+
+pub(crate) fn revision(rules: Value) -> Arc<Revision> {
     let document = PolicyDocument::parse(&json!({"policy_id": "p", "rules": rules})).unwrap();
     Arc::new(Revision::compile(document, 1).unwrap())
 }
 
-/// What a client makes of a stream: texts by choice and field, tool calls, finish reasons.
-#[derive(Debug, Default, PartialEq)]
-struct Seen {
-    texts: BTreeMap<(u64, String), String>,
-    tool_calls: Vec<Value>,
-    finish: Vec<String>,
-    raw: String,
+/// A call to a tool, as a client puts it together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Call {
+    /// `id`, `type` and `name`, as said first.
+    pub(crate) names: BTreeMap<String, String>,
+    pub(crate) input: String,
 }
 
-fn read(out: &[u8]) -> Seen {
-    let raw = String::from_utf8(out.to_vec()).unwrap();
-    let mut seen = Seen::default();
-    for data in raw.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]") {
-        let frame: Value = serde_json::from_str(data).unwrap();
-        for choice in frame["choices"].as_array().unwrap() {
-            let index = choice["index"].as_u64().unwrap();
+/// What a client makes of a stream, by choice: texts by field, calls by index, other parts, finish reasons.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) texts: BTreeMap<(u64, String), String>,
+    pub(crate) calls: BTreeMap<(u64, String), Call>,
+    pub(crate) parts: Vec<Value>,
+    pub(crate) finish: Vec<(u64, String)>,
+}
+
+impl Seen {
+    /// Takes the next frame in, as the official SDKs do.
+    fn frame(&mut self, frame: &Value) {
+        for choice in frame["choices"].as_array().into_iter().flatten() {
+            let index = choice["index"].as_u64().unwrap_or(0);
             for (field, value) in choice["delta"].as_object().into_iter().flatten() {
-                match value.as_str() {
-                    Some(text) if field != "role" => {
-                        seen.texts.entry((index, field.clone())).or_default().push_str(text);
+                match (field.as_str(), value) {
+                    ("role", _) | (_, Value::Null) => {}
+                    ("tool_calls", Value::Array(calls)) => {
+                        for (position, call) in calls.iter().enumerate() {
+                            let at = call["index"].as_u64().unwrap_or(position as u64);
+                            self.call(index, at.to_string(), call);
+                        }
                     }
-                    _ => seen.tool_calls.extend(value.as_array().into_iter().flatten().cloned()),
+                    ("function_call", call) => {
+                        self.call(index, "function".to_owned(), &json!({"function": call}));
+                    }
+                    (_, Value::String(text)) => {
+                        self.texts.entry((index, field.clone())).or_default().push_str(text);
+                    }
+                    (_, part) => self.parts.push(part.clone()),
                 }
             }
-            seen.finish.extend(choice["finish_reason"].as_str().map(str::to_owned));
+            let finish = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty());
+            self.finish.extend(finish.map(|reason| (index, reason.to_owned())));
         }
     }
-    seen.raw = raw;
+
+    fn call(&mut self, choice: u64, at: String, piece: &Value) {
+        let call = self.calls.entry((choice, at)).or_default();
+        for (member, value) in piece.as_object().unwrap() {
+            match (member.as_str(), value) {
+                ("index", _) | (_, Value::Null) => {}
+                ("function" | "custom", inner) => {
+                    for (member, value) in inner.as_object().unwrap() {
+                        match (member.as_str(), value) {
+                            ("arguments" | "input", Value::String(text)) => call.input.push_str(text),
+                            ("name", Value::String(name)) => {
+                                call.names.insert("name".to_owned(), name.clone());
+                            }
+                            (_, Value::Null) => {}
+                            other => self.parts.push(json!({other.0: other.1})),
+                        }
+                    }
+                }
+                (_, Value::String(text)) => {
+                    call.names.insert(member.clone(), text.clone());
+                }
+                (_, part) => self.parts.push(json!({member: part})),
+            }
+        }
+    }
+
+    /// Everything a client could show.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let calls = self.calls.values();
+        let names = calls.clone().flat_map(|call| call.names.values());
+        self.texts.values().chain(calls.map(|call| &call.input)).chain(names).map(String::as_str)
+    }
+}
+
+/// The data of a stream's frames.
+pub(crate) fn frames(out: &[u8]) -> Vec<Value> {
+    let raw = std::str::from_utf8(out).unwrap();
+    let data = raw.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+    data.map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
+pub(crate) fn read(out: &[u8]) -> Seen {
+    let mut seen = Seen::default();
+    for frame in frames(out) {
+        seen.frame(&frame);
+    }
+    // Whether a frame opens a text with nothing is no part of what is said.
+    seen.texts.retain(|_, text| !text.is_empty());
     seen
 }
 
-/// Feeds a stream in pieces, ends it as the gateway would, and reads what came out.
-fn run<'a>(
+/// A stream as it came out, and what was found in it.
+pub(crate) struct Ran {
+    pub(crate) out: Vec<u8>,
+    pub(crate) seen: Seen,
+    pub(crate) findings: OutputFindings,
+}
+
+/// Feeds a stream in pieces and ends it as the gateway would.
+pub(crate) fn run_with<'a>(
     revision: &Arc<Revision>,
     mode: OutputMode,
-    pieces: impl Iterator<Item = &'a [u8]>,
-) -> (Seen, Vec<Arc<str>>) {
-    let mut judge =
-        StreamJudge::new(Arc::clone(revision), Subject::default(), mode, Masker::default(), false, None);
+    masker: &Masker,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Ran {
+    let subject = Subject::default();
+    let mut judge = StreamJudge::new(Arc::clone(revision), subject, mode, masker.clone(), false, None);
     let mut decoder = Decoder::new(1 << 20);
     let mut out = Vec::new();
     let mut next = Next::Continue;
@@ -69,15 +146,29 @@ fn run<'a>(
         }
     }
     if next == Next::Continue {
-        next = judge.finish(&mut out).unwrap();
+        // What is left is cut off: it counts only where it reads as a whole event.
+        let last = decoder.finish().map(|frame| judge.event(&frame, &mut out));
+        next = match last {
+            Some(Ok(next)) if next != Next::Continue => next,
+            _ => judge.finish(&mut out).unwrap(),
+        };
     }
     if let Next::Stop { choice } = next {
         out.extend(judge.refusal(choice, "refused", TokenUsage::default(), &Envelope::new("c", 0, "m")));
     }
-    (read(&out), judge.findings().denylist_hits)
+    Ran { seen: read(&out), findings: judge.findings(), out }
 }
 
-fn frame(delta: &Value, finish: Option<&str>) -> String {
+fn run<'a>(
+    revision: &Arc<Revision>,
+    mode: OutputMode,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Seen, Vec<Arc<str>>) {
+    let ran = run_with(revision, mode, &Masker::default(), pieces);
+    (ran.seen, ran.findings.denylist_hits)
+}
+
+pub(crate) fn frame(delta: &Value, finish: Option<&str>) -> String {
     let frame = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]});
     format!("data: {frame}\n\n")
@@ -148,46 +239,14 @@ fn what_is_clean_passes_whole_and_what_is_not_does_not() {
 }
 
 #[test]
-fn parts_that_grow_are_judged_whole() {
-    let revision = revision(json!({"denylist": ["napalm"], "redact": true}));
-    let call = |arguments: &str, first: bool| {
-        let mut call = json!({"index": 0, "function": {"arguments": arguments}});
-        if first {
-            call["id"] = json!("call_1");
-            call["type"] = json!("function");
-            call["function"]["name"] = json!("send");
-        }
-        frame(&json!({"tool_calls": [call]}), None)
-    };
-    let stream = |pieces: &[&str]| {
-        let frames: String = pieces.iter().enumerate().map(|(at, piece)| call(piece, at == 0)).collect();
-        frames + &frame(&json!({}), Some("tool_calls")) + "data: [DONE]\n\n"
-    };
-    let (seen, _) = run(
-        &revision,
-        OutputMode::Stop,
-        std::iter::once(stream(&["", "{\"to\":\"b@", "c.de\"}"]).as_bytes()),
-    );
-    assert_eq!(
-        seen.tool_calls,
-        [
-            json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": "send", "arguments": "{\"to\":\"[EMAIL_1]\"}"}})
-        ]
-    );
-    let (seen, hits) =
-        run(&revision, OutputMode::Stop, std::iter::once(stream(&["{\"x\":\"nap", "alm\"}"]).as_bytes()));
-    assert_eq!((seen.tool_calls.len(), seen.finish), (0, vec!["content_filter".to_owned()]));
-    assert_eq!(hits.len(), 1);
-}
-
-#[test]
 fn members_beside_the_delta_are_judged_too() {
     let revision = revision(json!({"denylist": ["napalm"], "redact": true}));
     let stream = r#"data: {"choices":[{"index":0,"delta":{"content":"a "},"filter":{"note":"napalm"},"safe":{"severity":"low"}}]}
 
 "#;
-    let (seen, _) = run(&revision, OutputMode::Mask, std::iter::once(stream.as_bytes()));
-    assert!(!seen.raw.contains("napalm") && seen.raw.contains(r#""severity":"low""#), "{}", seen.raw);
+    let ran = run_with(&revision, OutputMode::Mask, &Masker::default(), [stream.as_bytes()]);
+    let raw = String::from_utf8(ran.out).unwrap();
+    assert!(!raw.contains("napalm") && raw.contains(r#""severity":"low""#), "{raw}");
 }
 
 #[test]
@@ -225,7 +284,8 @@ fn what_cannot_be_judged_ends_the_stream() {
 fn comments_do_not_carry_text() {
     let revision = revision(json!({"denylist": ["napalm"]}));
     let stream = ": napalm\n\nevent: napalm\ndata: {\"choices\":[]}\nid: napalm\n\n";
-    let (seen, _) = run(&revision, OutputMode::Stop, std::iter::once(stream.as_bytes()));
-    assert!(!seen.raw.contains("napalm"), "{}", seen.raw);
-    assert!(seen.raw.starts_with(": keep-alive\n\n"));
+    let ran = run_with(&revision, OutputMode::Stop, &Masker::default(), [stream.as_bytes()]);
+    let raw = String::from_utf8(ran.out).unwrap();
+    assert!(!raw.contains("napalm"), "{raw}");
+    assert!(raw.starts_with(": keep-alive\n\n"));
 }
