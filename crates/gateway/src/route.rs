@@ -2,6 +2,7 @@
 //! through ungoverned.
 
 use http::Method;
+use judge::coverage::Surface;
 
 use crate::error_reply::Failure;
 
@@ -73,6 +74,21 @@ pub const SERVED: &[Served] = &[
     get("/metrics", false, Route::Metrics, "Prometheus metrics."),
 ];
 
+impl Served {
+    /// What goes through it, for a policy's coverage. A new route says here how it is judged.
+    pub fn surface(&self) -> Surface {
+        match self.route {
+            Route::Chat { .. } => Surface::Chat,
+            Route::Models
+            | Route::Model
+            | Route::Health
+            | Route::Ready
+            | Route::Metrics
+            | Route::Management => Surface::NoContent,
+        }
+    }
+}
+
 impl Route {
     /// Finds the route.
     ///
@@ -115,6 +131,17 @@ fn unknown(path: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_takes_a_body_is_covered_by_every_rule_at_every_stage() {
+        let document = serde_json::json!({"policy_id": "p", "rules": {"denylist": ["a"]}});
+        let document = policy::PolicyDocument::parse(&document).unwrap();
+        for served in SERVED {
+            let lines = judge::coverage::of(&document, served.surface());
+            let expected = if served.method == "GET" { 0 } else { 18 };
+            assert_eq!(lines.len(), expected, "{}", served.path);
+        }
+    }
 
     #[test]
     fn knows_its_paths_and_no_other() {

@@ -3,8 +3,11 @@
 //! looked for in a text is `policy`'s, and where text stands is `llm-api`'s.
 
 pub mod cases;
+pub mod coverage;
 pub mod explain;
 pub mod flips;
+#[cfg(test)]
+mod request_tests;
 mod restore;
 pub mod simulate;
 pub mod stream;

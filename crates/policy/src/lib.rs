@@ -35,3 +35,7 @@ pub use revision::Revision;
 pub use subject::Subject;
 pub use unscanned::Unscanned;
 pub use verdict::{Decision, ReasonCode, Redactions, Stage, Verdict, conclude};
+
+/// Characters that a match can have, together with what it depends on: a term as normalised, an entity with its context. A
+/// longer entity (a private key) is recognised by its beginning and masked to its end.
+pub const REACH_CHARS_MAX: usize = matching::terms::TERM_CHARS_MAX;

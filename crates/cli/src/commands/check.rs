@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use gateway::SERVED;
+use judge::coverage::{self, How, Line, Rule, Stage, Surface};
 use serde::Serialize;
 
 use crate::args::CheckArgs;
@@ -16,6 +18,19 @@ struct Report<'a> {
     ok: bool,
     file: &'a Path,
     problems: Vec<Problem>,
+    /// What each policy reaches; of a configuration that holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<Vec<Coverage>>,
+}
+
+/// One rule of one policy at one stage of one route.
+#[derive(Serialize)]
+struct Coverage {
+    policy_id: String,
+    method: &'static str,
+    route: &'static str,
+    #[serde(flatten)]
+    line: Option<Line>,
 }
 
 /// A problem as `--json` prints it.
@@ -43,12 +58,18 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(file);
     let mut output = Output::stdout();
     match loaded {
-        Ok(config) if !args.json => output.line(&summary(&config))?,
-        Ok(_) => output.json(&Report { ok: true, file, problems: Vec::new() })?,
+        Ok(config) if !args.json => {
+            output.line(&summary(&config))?;
+            tables(&config, &mut output)?;
+        }
+        Ok(config) => {
+            let coverage = Some(covered(&config));
+            output.json(&Report { ok: true, file, problems: Vec::new(), coverage })?;
+        }
         Err(error) => {
             if args.json {
                 let problems = error.0.into_iter().map(Problem::from).collect();
-                output.json(&Report { ok: false, file, problems })?;
+                output.json(&Report { ok: false, file, problems, coverage: None })?;
                 output.flush()?;
             } else {
                 writeln!(io::stderr(), "{error}")?;
@@ -58,6 +79,67 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     output.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every route by every policy; a route through which nothing goes that could be judged has one entry without a line.
+fn covered(config: &Config) -> Vec<Coverage> {
+    let mut covered = Vec::new();
+    for policy in &config.policies {
+        for served in SERVED {
+            let entry = |line| Coverage {
+                policy_id: policy.document.policy_id.clone(),
+                method: served.method,
+                route: served.path,
+                line,
+            };
+            let lines = coverage::of(&policy.document, served.surface());
+            if lines.is_empty() {
+                covered.push(entry(None));
+            }
+            covered.extend(lines.into_iter().map(|line| entry(Some(line))));
+        }
+    }
+    covered
+}
+
+/// The same for people: routes that are judged alike stand together, rules that are off are left out.
+fn tables(config: &Config, output: &mut Output) -> io::Result<()> {
+    let routes = |surface| {
+        let paths = SERVED.iter().filter(|served| served.surface() == surface).map(|served| served.path);
+        paths.collect::<Vec<_>>().join(", ")
+    };
+    for policy in &config.policies {
+        let lines = coverage::of(&policy.document, Surface::Chat);
+        let cell = |stage, rule| {
+            let line = lines.iter().find(|line| line.stage == stage && line.rule == rule);
+            line.map(told).unwrap_or_default()
+        };
+        let mut rows = Vec::new();
+        for rule in Rule::ALL {
+            let of_rule = || lines.iter().filter(|line| line.rule == rule);
+            if of_rule().all(|line| line.how == How::Off) {
+                continue;
+            }
+            let reach = of_rule().filter_map(|line| line.reach_characters).max();
+            let mut row = vec![rule.as_str().to_owned()];
+            row.extend(Stage::ALL.into_iter().map(|stage| cell(stage, rule)));
+            row.push(reach.map_or_else(String::new, |characters| format!("{characters} characters")));
+            rows.push(row);
+        }
+        output.line("")?;
+        output.line(&format!("policy {} on {}", policy.document.policy_id, routes(Surface::Chat)))?;
+        output.table(&["rule", "request", "answer", "stream", "reach"], &rows)?;
+    }
+    output.line("")?;
+    output.line(&format!("nothing to judge goes through {}", routes(Surface::NoContent)))
+}
+
+fn told(line: &Line) -> String {
+    let decisions: Vec<&str> = line.decisions.iter().map(|decision| decision.as_str()).collect();
+    if decisions.is_empty() || line.how == How::Counted || line.how == How::Unread {
+        return line.how.as_str().to_owned();
+    }
+    format!("{}: {}", line.how.as_str(), decisions.join("|"))
 }
 
 fn summary(config: &Config) -> String {

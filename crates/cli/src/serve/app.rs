@@ -83,6 +83,7 @@ impl App {
             metrics: vec![Box::new(DestinationMetrics(Arc::clone(&destinations)))],
         })
         .context("the HTTP client for upstreams cannot be set up")?;
+        log_coverage(&config);
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tasks.spawn(async move {
             // Dropping the sender stops as sending does.
@@ -142,6 +143,14 @@ impl App {
         self.tasks.close();
         self.tasks.wait().await;
         self.store.close().await.context("the store was not closed in order")
+    }
+}
+
+/// Says of each policy how its rules are honoured; what cannot be honoured was refused when it was read.
+pub(super) fn log_coverage(config: &Config) {
+    for policy in &config.policies {
+        let coverage = judge::coverage::summary(&policy.document);
+        tracing::info!(policy_id = policy.document.policy_id, coverage, "policy in force");
     }
 }
 

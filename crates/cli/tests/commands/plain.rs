@@ -53,10 +53,41 @@ async fn the_contracts_example_is_good() {
     let folder = folder(POLICY);
     let args = ["check", "-c", "gateway.yaml"];
     let out = run(folder.path(), &SECRETS, &args).await.good();
-    assert_eq!(out, "gateway.yaml is good: 1 upstream, 1 policy, 1 project, 1 export\n");
+    assert!(out.starts_with("gateway.yaml is good: 1 upstream, 1 policy, 1 project, 1 export\n"), "{out}");
     let by_environment = [&SECRETS[..], &[("POLICY_GATEWAY_CONFIG", "gateway.yaml")]].concat();
     run(folder.path(), &by_environment, &["check"]).await.good();
     assert!(!folder.path().join("data").exists(), "a check leaves nothing behind");
+}
+
+#[tokio::test]
+async fn a_check_tells_what_each_policy_reaches_on_each_route() {
+    let folder = folder(
+        "policy_id: support-guardrails\nrules: {denylist: [credential theft], redact: true, unscannable: refuse}\n",
+    );
+    let out = run(folder.path(), &SECRETS, &["check", "-c", "gateway.yaml"]).await.good();
+    let lines: Vec<String> =
+        out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        "policy support-guardrails on /v1/chat/completions, /policy/chat/completions, /policy/v1/chat/completions",
+        "RULE REQUEST ANSWER STREAM REACH",
+        "denylist judged as text: refuse judged as text: refuse judged as text: refuse 512 characters",
+        "redaction judged as text: allow judged as text: allow judged as text: allow 512 characters",
+        "unscannable held until whole: refuse held until whole: refuse held until whole: refuse",
+        "nothing to judge goes through /v1/models, /v1/models/{id}, /healthz, /readyz, /metrics",
+    ] {
+        assert!(lines.iter().any(|found| found == line), "{line} is not in\n{out}");
+    }
+    let out = run(folder.path(), &SECRETS, &["check", "-c", "gateway.yaml", "--json"]).await.good();
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let coverage = report["coverage"].as_array().unwrap();
+    for served in gateway::SERVED {
+        let of_route: Vec<&Value> = coverage.iter().filter(|entry| entry["route"] == served.path).collect();
+        let judged = if served.method == "POST" { 18 } else { 1 };
+        assert_eq!(of_route.len(), judged, "{}", served.path);
+    }
+    let stream =
+        coverage.iter().find(|entry| entry["stage"] == "output_stream" && entry["rule"] == "denylist");
+    assert_eq!(stream.unwrap()["reach_characters"], 512);
 }
 
 #[tokio::test]
