@@ -18,5 +18,6 @@ mod errors;
 mod faults;
 mod management;
 mod privacy;
+mod rules;
 mod stream;
 mod support;
