@@ -39,8 +39,8 @@ pub enum Found {
     Entity(EntityType),
 }
 
-/// Every denied term and, where the policy redacts, every entity in a whole text, in order, but for entities that an
-/// override leaves in place. Finds may overlap.
+/// Every denied term and, where the policy redacts, every entity in a whole text, in order, also where an override lets it
+/// pass. Finds may overlap.
 pub fn find_violations(revision: &Revision, subject: &Subject, text: &str) -> Vec<Find> {
     let mut scan = Scan::default();
     scan.run(revision, subject, text, 0, false);
@@ -57,7 +57,9 @@ pub fn find_violations(revision: &Revision, subject: &Subject, text: &str) -> Ve
             override_index: effect.override_index,
         }
     };
-    scan.spans.iter().map(find).collect()
+    let mut spans = [scan.spans, scan.left].concat();
+    spans.sort_by_key(|span| span.start);
+    spans.iter().map(find).collect()
 }
 
 /// Every allowlist term in a whole text, in order.

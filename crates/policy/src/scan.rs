@@ -42,6 +42,8 @@ pub(crate) struct Scan {
     pub(crate) tail_end: usize,
     /// The finds that are final, but for entities that stay in the text.
     pub(crate) spans: Vec<Span>,
+    /// Those.
+    pub(crate) left: Vec<Span>,
     normal: Normal,
     terms: Vec<Found>,
     entities: Vec<Entity>,
@@ -59,6 +61,7 @@ impl Scan {
         more: bool,
     ) -> usize {
         self.spans.clear();
+        self.left.clear();
         let entities_decided = self.find_entities(revision, text, from, more);
         let part = Part { text: text.get(from..).unwrap_or_default(), before: self.before, more };
         let decided = (from + self.find_terms(&revision.denylist, part)).min(entities_decided);
@@ -121,10 +124,9 @@ impl Scan {
             self.floor = entity.end;
             self.tail = entity.tail;
             self.leaves_tail = revision.leaves_entity(subject, entity.entity);
-            if !self.leaves_tail {
-                let what = What::Entity(entity.entity);
-                self.spans.push(Span { start: entity.start, end: entity.end, what });
-            }
+            let span = Span { start: entity.start, end: entity.end, what: What::Entity(entity.entity) };
+            let list = if self.leaves_tail { &mut self.left } else { &mut self.spans };
+            list.push(span);
         }
         if self.spans.len() > 1 {
             self.spans.sort_unstable_by_key(|span| (span.start, Reverse(span.end), span.what));

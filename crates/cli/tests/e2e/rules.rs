@@ -4,7 +4,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{Rig, Setup, ask};
+use crate::support::{Setup, ask};
 
 #[tokio::test]
 async fn an_override_decides_by_term_and_target_and_gives_its_code() {

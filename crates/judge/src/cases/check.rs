@@ -48,7 +48,7 @@ pub fn check(
 ) -> Result<Checked, SimulateError> {
     let (request, subject, said) = (case.request()?, case.subject(), case.said());
     let done = simulate(revision, &subject, &request, said.as_ref())?;
-    coverage.note(&subject, &done.verdict);
+    coverage.note(&done);
     let mut checked = Checked {
         mismatches: compare(&case.expect, &done),
         because: done.explanation.because.clone(),

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use policy::{Decision, Revision, Subject, Verdict};
+use policy::Revision;
 use serde::Serialize;
+
+use crate::simulate::Simulated;
 
 /// What the cases of one policy reached.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +14,8 @@ pub struct Coverage {
     denylist: BTreeSet<Arc<str>>,
     allowlist: BTreeSet<Arc<str>>,
     names: BTreeSet<String>,
-    targets: BTreeSet<Arc<str>>,
+    /// As in `rules.overrides[3]`.
+    overrides: BTreeSet<String>,
     /// Cases that were run.
     pub cases: usize,
 }
@@ -28,15 +31,15 @@ pub struct Rule {
 
 impl Coverage {
     /// Notes what one case came to.
-    pub fn note(&mut self, subject: &Subject, verdict: &Verdict) {
+    pub fn note(&mut self, done: &Simulated) {
+        let verdict = &done.verdict;
         self.cases += 1;
         self.denylist.extend(verdict.denylist_hits.iter().cloned());
         self.allowlist.extend(verdict.allowlist_hits.iter().cloned());
         self.names.extend(verdict.triggered_categories.iter().map(|category| category.as_str().to_owned()));
         self.names.extend(verdict.redactions.keys().map(|entity| entity.as_str().to_owned()));
-        if verdict.decision != Decision::Allow {
-            self.targets.insert(Arc::clone(&subject.target));
-        }
+        let findings = done.explanation.findings.iter();
+        self.overrides.extend(findings.filter_map(|finding| finding.overridden_by.clone()));
     }
 
     /// Every rule of the policy, and whether a case reached it.
@@ -60,13 +63,11 @@ impl Coverage {
         for (at, exception) in rules.overrides.iter().enumerate() {
             let name = exception.category.map(policy::Category::as_str);
             let name = name.or(exception.entity.map(policy::EntityType::as_str));
-            let (about, reached) = match (&exception.term, name, &exception.target) {
-                (Some(term), ..) => (term.as_str(), self.denylist.contains(term.as_str())),
-                (_, Some(name), _) => (name, self.names.contains(name)),
-                (.., Some(target)) => (target.as_str(), self.targets.contains(target.as_str())),
-                _ => ("", false),
-            };
-            all.push((rule("overrides", at, about), reached));
+            let about =
+                exception.term.as_deref().or(name).or(exception.target.as_deref()).unwrap_or_default();
+            let rule = rule("overrides", at, about);
+            let reached = self.overrides.contains(&rule.path);
+            all.push((rule, reached));
         }
         all
     }
