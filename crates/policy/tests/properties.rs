@@ -15,8 +15,8 @@ use std::sync::Arc;
 use icu_casemap::CaseMapper;
 use icu_properties::props::{BinaryProperty, DefaultIgnorableCodePoint, EnumeratedProperty, GeneralCategory};
 use policy::{
-    Decision, Flow, Masker, OutputFindings, OutputMode, OutputScan, PolicyDocument, Revision, Role, Subject,
-    Text, apply_edits, evaluate_input, scan_text,
+    Decision, EntityType, Flow, Masker, OutputFindings, OutputMode, OutputScan, PolicyDocument, Revision,
+    Role, Subject, Text, apply_edits, evaluate_input, scan_text,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -26,7 +26,12 @@ use unicode_segmentation::UnicodeSegmentation;
 fn revision(denylist: &[String], redact: bool, pattern: &str) -> Arc<Revision> {
     let document = json!({
         "policy_id": "p",
-        "rules": {"denylist": denylist, "redact": redact, "response_pattern": pattern},
+        "rules": {
+            "denylist": denylist,
+            "redact": redact,
+            "redaction": {"entities": EntityType::ALL},
+            "response_pattern": pattern,
+        },
     });
     Arc::new(Revision::compile(PolicyDocument::parse(&document).unwrap(), 1).unwrap())
 }
@@ -164,6 +169,53 @@ const FRAGMENTS: &[&str] = &[
     "-us1",
     "SG.",
     "aaaaaaaaaaaaaaaaaaaaaa",
+    "00:1A:2B:3C:4D:5E",
+    "001a.2b3c.",
+    "4d5e",
+    "021000021",
+    "routing ",
+    "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
+    "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+    "911-53-1234",
+    "NPI 1234567893",
+    "passport A12345678",
+    "driver license ",
+    "D1234567",
+    "943 476 5919",
+    "AB 12 34 56 C",
+    "AB",
+    "123456C",
+    "SIN 130 692 544",
+    "111.444.777-35",
+    "11.222.333/0001-81",
+    "12345678Z",
+    "X1234567L",
+    "RSSMRA85T10A562S",
+    "86095742719",
+    "steuer ",
+    "pesel 44051401458",
+    "BSN 111222333",
+    "2 55 08 14 168 025 38",
+    "2341 2341 2346",
+    "ABCPD1234E",
+    "TFN 876 543 210",
+    "51 824 753 556",
+    "S1234567D",
+    "960121-1234567",
+    "1HGCM82633A004352",
+    "SWIFT ",
+    "DEUTDEFF",
+    "password",
+    "\"api_key\": ",
+    "\"",
+    "Authorization: Bearer ",
+    "hunter2x",
+    "a8F3kd92LmQ0xZ71",
+    "curl -u ",
+    "abc8Q~",
+    "MTk4NjIyNDgzNDcxOTI1MjQ4.Cl2FMQ.",
+    "1477036645700765|",
+    "value=",
     "version ",
     "v",
     "_",

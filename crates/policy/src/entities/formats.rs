@@ -9,16 +9,20 @@ const CAPITALS: Alphabet = 1 << 2;
 const DIGITS: Alphabet = 1 << 3;
 pub(super) const DASH: Alphabet = 1 << 4;
 pub(super) const UNDERSCORE: Alphabet = 1 << 5;
-const DOT: Alphabet = 1 << 6;
+pub(super) const DOT: Alphabet = 1 << 6;
 /// `+`, `/`.
-const BASE64: Alphabet = 1 << 7;
-const EQUALS: Alphabet = 1 << 8;
+pub(super) const BASE64: Alphabet = 1 << 7;
+pub(super) const EQUALS: Alphabet = 1 << 8;
+/// What else passwords are made of.
+pub(super) const SYMBOLS: Alphabet = 1 << 9;
+pub(super) const AMPERSAND: Alphabet = 1 << 10;
+pub(super) const COLON: Alphabet = 1 << 11;
 
 /// `0`–`9`, `a`–`f`.
 pub(super) const HEX: Alphabet = DIGITS | HEX_LETTERS;
 const LETTERS: Alphabet = HEX_LETTERS | OTHER_SMALL | CAPITALS;
 pub(super) const ALNUM: Alphabet = LETTERS | DIGITS;
-const UPPER: Alphabet = CAPITALS | DIGITS;
+pub(super) const UPPER: Alphabet = CAPITALS | DIGITS;
 const URL_SAFE: Alphabet = ALNUM | DASH | UNDERSCORE;
 
 /// Whether a byte belongs to an alphabet.
@@ -33,6 +37,9 @@ pub(super) const fn in_alphabet(byte: u8, alphabet: Alphabet) -> bool {
         b'.' => DOT,
         b'+' | b'/' => BASE64,
         b'=' => EQUALS,
+        b'~' | b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'*' | b'?' | b'|' => SYMBOLS,
+        b'&' => AMPERSAND,
+        b':' => COLON,
         _ => 0,
     };
     class & alphabet != 0
@@ -44,6 +51,8 @@ pub(super) enum Need {
     Nothing,
     /// A digit after the prefix.
     Digit,
+    /// Several.
+    Digits,
 }
 
 /// A prefix and what follows it.
@@ -64,6 +73,10 @@ const fn format(prefix: &'static [u8], alphabet: Alphabet, min: u16, max: u16) -
 
 const fn with_digit(prefix: &'static [u8], alphabet: Alphabet, min: u16, max: u16) -> Format {
     Format { prefix, alphabet, min, max, need: Need::Digit }
+}
+
+const fn with_digits(prefix: &'static [u8], alphabet: Alphabet, min: u16, max: u16) -> Format {
+    Format { prefix, alphabet, min, max, need: Need::Digits }
 }
 
 /// Formats as the issuers' own documentation and published examples show them. The longer of two prefixes
@@ -87,25 +100,25 @@ pub(super) static FORMATS: &[Format] = &[
     // GitLab
     format(b"glpat-", URL_SAFE | DOT, 20, 300),
     format(b"gldt-", URL_SAFE, 20, 0),
-    format(b"glptt-", URL_SAFE, 20, 0),
+    format(b"glptt-", HEX, 40, 40),
     format(b"glrt-", URL_SAFE | DOT, 20, 300),
     format(b"glcbt-", URL_SAFE, 20, 0),
-    format(b"glimt-", URL_SAFE, 25, 0),
+    format(b"glimt-", URL_SAFE, 25, 25),
     format(b"glagent-", URL_SAFE, 40, 0),
     format(b"glsoat-", URL_SAFE, 20, 0),
     format(b"glffct-", URL_SAFE, 20, 0),
     format(b"gloas-", URL_SAFE, 40, 0),
     format(b"GR1348941", URL_SAFE, 20, 20),
     // Slack
-    format(b"xoxe.xox", ALNUM | DASH, 20, 0),
-    format(b"xoxb-", ALNUM | DASH, 10, 0),
-    format(b"xoxp-", ALNUM | DASH, 10, 0),
-    format(b"xoxa-", ALNUM | DASH, 10, 0),
-    format(b"xoxr-", ALNUM | DASH, 10, 0),
-    format(b"xoxs-", ALNUM | DASH, 10, 0),
-    format(b"xoxo-", ALNUM | DASH, 10, 0),
-    format(b"xoxe-", ALNUM | DASH, 10, 0),
-    format(b"xapp-", ALNUM | DASH, 10, 0),
+    with_digits(b"xoxe.xox", ALNUM | DASH, 40, 0),
+    with_digits(b"xoxb-", ALNUM | DASH, 20, 0),
+    with_digits(b"xoxp-", ALNUM | DASH, 20, 0),
+    with_digits(b"xoxa-", ALNUM | DASH, 20, 0),
+    with_digits(b"xoxr-", ALNUM | DASH, 20, 0),
+    with_digits(b"xoxs-", ALNUM | DASH, 20, 0),
+    with_digits(b"xoxo-", ALNUM | DASH, 20, 0),
+    with_digits(b"xoxe-", ALNUM | DASH, 20, 0),
+    with_digits(b"xapp-", ALNUM | DASH, 20, 0),
     format(b"https://hooks.slack.com/services/", ALNUM | BASE64, 20, 0),
     format(b"https://hooks.slack.com/workflows/", ALNUM | BASE64, 20, 0),
     format(b"http://hooks.slack.com/services/", ALNUM | BASE64, 20, 0),
@@ -124,8 +137,8 @@ pub(super) static FORMATS: &[Format] = &[
     with_digit(b"sk-admin-", URL_SAFE, 20, 0),
     with_digit(b"sk-None-", URL_SAFE, 20, 0),
     with_digit(b"sk-", ALNUM, 20, 0),
-    format(b"hf_", LETTERS, 30, 45),
-    format(b"api_org_", LETTERS, 30, 45),
+    format(b"hf_", ALNUM, 34, 37),
+    format(b"api_org_", ALNUM, 34, 37),
     format(b"gsk_", ALNUM, 40, 0),
     format(b"xai-", ALNUM, 60, 0),
     format(b"pplx-", ALNUM, 40, 0),
@@ -181,10 +194,43 @@ pub(super) static FORMATS: &[Format] = &[
     format(b"xkeysib-", ALNUM | DASH, 60, 0),
     format(b"shippo_live_", HEX, 40, 40),
     format(b"shippo_test_", HEX, 40, 40),
+    format(b"AC", HEX, 32, 32),
+    format(b"sk_prod_", ALNUM, 10, 0),
+    format(b"rk_prod_", ALNUM, 10, 0),
+    format(b"EAACEdEose0cBA", ALNUM, 20, 0),
+    format(b"EAAC", ALNUM, 80, 0),
+    format(b"EAAM", ALNUM, 80, 0),
+    format(b"FLWSECK_TEST-", HEX, 32, 34),
+    format(b"FLWSECK-", HEX | DASH | OTHER_SMALL, 32, 40),
+    format(b"rzp_live_", ALNUM, 14, 0),
+    format(b"rzp_test_", ALNUM, 14, 0),
+    format(b"sq0idp-", URL_SAFE, 22, 22),
+    format(b"EAAAE", URL_SAFE, 55, 60),
     // Tools
+    with_digit(b"A3-", UPPER | DASH, 36, 37),
+    format(b"4b1d", ALNUM, 38, 38),
+    format(b"AKCp", ALNUM, 69, 69),
+    format(b"cmVmdGtu", ALNUM, 56, 56),
+    format(b"dp.st.", ALNUM | DOT | UNDERSCORE, 40, 90),
+    format(b"dp.ct.", ALNUM, 40, 50),
+    format(b"dp.sa.", ALNUM, 40, 50),
+    format(b"CFPAT-", URL_SAFE, 43, 43),
+    format(b"tfp_", ALNUM, 40, 70),
+    format(b"rdme_", ALNUM, 70, 70),
+    format(b"EZAK", ALNUM, 54, 54),
+    format(b"EZTK", ALNUM, 54, 54),
+    format(b"nfp_", ALNUM, 36, 0),
+    format(b"pat-na1-", HEX | CAPITALS | DASH, 36, 36),
+    format(b"pat-eu1-", HEX | CAPITALS | DASH, 36, 36),
+    format(b"phc_", ALNUM, 40, 50),
+    format(b"phx_", ALNUM, 40, 50),
+    format(b"dt0c01.", ALNUM | DOT, 80, 100),
+    format(b"tk-us-", URL_SAFE, 48, 48),
+    format(b"duffel_live_", URL_SAFE | EQUALS, 43, 43),
+    format(b"duffel_test_", URL_SAFE | EQUALS, 43, 43),
     format(b"lin_api_", ALNUM, 32, 64),
     format(b"PMAK-", HEX | DASH, 59, 59),
-    format(b"ntn_", ALNUM, 40, 60),
+    format(b"ntn_", ALNUM, 40, 50),
     format(b"figd_", URL_SAFE, 40, 0),
     format(b"ATATT3", URL_SAFE | EQUALS, 100, 0),
     format(b"dp.pt.", ALNUM, 40, 50),

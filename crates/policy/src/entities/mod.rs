@@ -2,10 +2,16 @@
 //! What is done about a find (placeholders, counts) is up to `masker`, `input` and `output`. Each scanner judges
 //! one place; here it is decided which places are worth one.
 
+mod assigned;
+mod checks;
+mod codes;
+mod context;
+mod crypto;
 mod email;
 mod formats;
 mod iban;
 mod ipv6;
+mod national;
 mod numbers;
 mod phone;
 mod secrets;
@@ -70,9 +76,14 @@ pub(crate) fn find(
         let word = matches!(place, Place::Letter | Place::Digit) && !view.before(at).is_some_and(is_word);
         match place {
             Place::Letter if word => best = best.longer(letters(&view, at, openings)),
-            Place::Digit if word => best = best.longer(digits(&view, at)),
+            Place::Digit if word => best = best.longer(digits(&view, at, openings)),
             Place::PhoneMark => best = best.or(EntityType::PhoneNumber, phone::marked(&view, at)),
-            Place::Dash => best = best.or(EntityType::Secret, secrets::private_key(&view, at)),
+            Place::Dash => {
+                best = best
+                    .or(EntityType::Secret, secrets::private_key(&view, at))
+                    .or(EntityType::Secret, assigned::command_line(&view, at));
+            }
+            Place::Sign => best = best.or(EntityType::Secret, assigned::at(&view, at)),
             Place::Colon => {
                 if view.from(at).starts_with(b"://") {
                     credentials = at + 3;
@@ -80,6 +91,7 @@ pub(crate) fn find(
                 if view.get(at + 1) == Some(b':') || view.unknown(at + 1) {
                     best = best.or(EntityType::IpAddress, ipv6::at(&view, at));
                 }
+                best = best.or(EntityType::Secret, assigned::at(&view, at));
             }
             _ => {}
         }
@@ -142,6 +154,8 @@ enum Place {
     PhoneMark,
     Colon,
     Dash,
+    /// What stands between a name and its value, besides a colon.
+    Sign,
 }
 
 const PLACES: ByteTable<Place> = {
@@ -156,6 +170,7 @@ const PLACES: ByteTable<Place> = {
                 b'+' | b'(' => Place::PhoneMark,
                 b':' => Place::Colon,
                 b'-' => Place::Dash,
+                b'=' | b',' => Place::Sign,
                 _ => Place::Plain,
             },
         );
@@ -208,21 +223,11 @@ fn longest_typed(view: &View<'_>, attempts: impl IntoIterator<Item = (EntityType
 
 /// What may begin with a letter.
 fn letters(view: &View<'_>, at: usize, openings: &Openings) -> Typed {
-    let mut best = Typed::none(view);
-    match openings.at(view, at) {
-        None => return Typed::more(view),
-        Some(candidates) => {
-            for (prefix, opening) in candidates {
-                if view.starts_with(at, prefix) == view::Starts::No {
-                    continue;
-                }
-                best = match opening {
-                    Opening::Secret(token) => best.or(EntityType::Secret, secrets::token(view, at, *token)),
-                    Opening::Iban => best.or(EntityType::IbanCode, iban::at(view, at)),
-                };
-            }
-        }
+    let best = opened(view, at, openings);
+    if best.attempt == Attempt::More {
+        return best;
     }
+    let mut best = best.longer(codes::at(view, at)).or(EntityType::Secret, codes::marked_secret(view, at));
     if view.get(at).is_some_and(|byte| byte.is_ascii_hexdigit())
         && view.get(at + 1).is_none_or(|byte| byte.is_ascii_hexdigit() || byte == b':')
     {
@@ -233,12 +238,32 @@ fn letters(view: &View<'_>, at: usize, openings: &Openings) -> Typed {
     best
 }
 
+/// What is known by its first letters.
+fn opened(view: &View<'_>, at: usize, openings: &Openings) -> Typed {
+    let mut best = Typed::none(view);
+    let Some(candidates) = openings.at(view, at) else { return Typed::more(view) };
+    for (prefix, opening) in candidates {
+        if view.starts_with(at, prefix) == view::Starts::No {
+            continue;
+        }
+        best = match opening {
+            Opening::Secret(token) => best.or(EntityType::Secret, secrets::token(view, at, *token)),
+            Opening::Iban => best.or(EntityType::IbanCode, iban::at(view, at)),
+        };
+    }
+    best
+}
+
 /// What may begin with a digit.
-fn digits(view: &View<'_>, at: usize) -> Typed {
+fn digits(view: &View<'_>, at: usize, openings: &Openings) -> Typed {
     numbers::at(view, at)
         .or(EntityType::IpAddress, ipv6::at(view, at))
         .or(EntityType::Secret, secrets::telegram(view, at))
+        .or(EntityType::Secret, secrets::facebook(view, at))
         .or(EntityType::Secret, secrets::mailchimp(view, at))
+        .longer(codes::at(view, at))
+        .or(EntityType::Secret, codes::marked_secret(view, at))
+        .longer(opened(view, at, openings))
 }
 
 /// Where a user name and password may begin if `://` lies across, or ends at, `from`.

@@ -1,8 +1,8 @@
-//! What is written in digits: payment cards, social security numbers and IPv4 addresses; telephone numbers
-//! are in `phone`. All are judged on one split of the place into groups of digits.
+//! What is written in digits: payment cards and IPv4 addresses; telephone numbers are in `phone`, numbers that states
+//! and banks give out in `national`. All are judged on one split of the place into groups of digits.
 
 use super::view::{Attempt, View, is_word, is_word_at};
-use super::{EntityType, Typed, longest_typed, phone};
+use super::{EntityType, Typed, checks, context, longest_typed, national, phone};
 
 /// Bytes of digits and single separators looked at together; the longest format (a card of 19 digits in
 /// groups, a telephone number) takes 24.
@@ -95,26 +95,34 @@ pub(super) fn at(view: &View<'_>, start: usize) -> Typed {
     }
     let found = |end: Option<usize>| end.map_or(Attempt::No, |end| Attempt::Found { start, end });
     // The first of the longest: this order is the priority.
-    longest_typed(
+    let best = longest_typed(
         view,
         [
-            (EntityType::CreditCard, found(card(view, &groups))),
-            (EntityType::UsSsn, found(social_security(view, &groups))),
+            (EntityType::CreditCard, found(card(view, start, &groups))),
             (EntityType::IpAddress, found(ipv4(view, &groups))),
             (EntityType::PhoneNumber, telephone),
         ],
-    )
+    );
+    match national::at(view, start, &groups) {
+        Some(number) if number.is_named => {
+            Typed::none(view).or(number.entity, Attempt::Found { start, end: number.end })
+        }
+        Some(number) => best.or(number.entity, Attempt::Found { start, end: number.end }),
+        None => best,
+    }
 }
 
 /// How cards are written: in one group, or as embossed.
 const CARD_SHAPES: [&[usize]; 4] = [&[4, 4, 4, 4, 3], &[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4]];
 
-fn card(view: &View<'_>, groups: &Groups) -> Option<usize> {
-    let single = groups.all().first().filter(|group| (13..=19).contains(&group.len()));
+fn card(view: &View<'_>, place: usize, groups: &Groups) -> Option<usize> {
+    let is_named = || context::named(view, place).has(EntityType::CreditCard);
+    let is_card = |start, end| is_card(view.slice(start, end), is_named);
+    let single = groups.all().first().filter(|group| (12..=19).contains(&group.len()));
     if let Some(group) = single {
         let joined = matches!(groups.separator_after(1), Some(b'-' | b'.'));
         let end = group.end;
-        return (!joined && !is_word_at(view, end) && is_card(view.slice(group.start, end))).then_some(end);
+        return (!joined && !is_word_at(view, end) && is_card(group.start, end)).then_some(end);
     }
     for separator in *b" -" {
         for shape in CARD_SHAPES {
@@ -124,7 +132,7 @@ fn card(view: &View<'_>, groups: &Groups) -> Option<usize> {
                 continue;
             };
             let joined = separator == b'-' && groups.separator_after(shape.len()) == Some(b'-');
-            if !joined && !is_word_at(view, end) && is_card(view.slice(start, end)) {
+            if !joined && !is_word_at(view, end) && is_card(start, end) {
                 return Some(end);
             }
         }
@@ -133,8 +141,8 @@ fn card(view: &View<'_>, groups: &Groups) -> Option<usize> {
 }
 
 /// Whether the digits are a card number: a known issuer's prefix and length (ISO/IEC 7812 ranges as the
-/// networks publish them) and a valid Luhn check digit.
-fn is_card(written: &[u8]) -> bool {
+/// networks publish them), or a word before that says so, and a valid Luhn check digit.
+fn is_card(written: &[u8], is_named: impl FnOnce() -> bool) -> bool {
     let mut digits = [0u8; 19];
     let mut len = 0;
     for byte in written.iter().filter(|byte| byte.is_ascii_digit()) {
@@ -152,6 +160,7 @@ fn is_card(written: &[u8]) -> bool {
         300_000..=305_999 | 309_500..=309_599 | 360_000..=369_999 | 380_000..=399_999 => {
             (14..=19).contains(&len)
         }
+        213_100..=213_199 | 180_000..=180_099 => len == 15,
         352_800..=358_999 | 620_000..=629_999 => (16..=19).contains(&len),
         601_100..=601_199 | 644_000..=659_999 => (16..=19).contains(&len),
         500_000..=509_999 | 560_000..=589_999 | 630_400..=630_499 | 675_900..=676_399 => {
@@ -159,40 +168,7 @@ fn is_card(written: &[u8]) -> bool {
         }
         _ => false,
     };
-    known && digits.iter().any(|digit| *digit != 0) && luhn(digits)
-}
-
-/// ISO/IEC 7812-1 annex B.
-fn luhn(digits: &[u8]) -> bool {
-    let sum: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(index, digit)| {
-            let value = u32::from(*digit) * if index % 2 == 1 { 2 } else { 1 };
-            if value > 9 { value - 9 } else { value }
-        })
-        .sum();
-    sum.is_multiple_of(10)
-}
-
-/// `123-45-6789`, without the areas, groups and serials that are never assigned
-/// (<https://www.ssa.gov/employer/randomization.html>).
-fn social_security(view: &View<'_>, groups: &Groups) -> Option<usize> {
-    for separator in *b"- " {
-        let Some([area, group, serial]) = groups.shaped(&[3, 2, 4], separator) else { continue };
-        let area = view.slice(area.start, area.end);
-        let assigned = area != b"000"
-            && area != b"666"
-            && area.first() != Some(&b'9')
-            && view.slice(group.start, group.end) != b"00"
-            && view.slice(serial.start, serial.end) != b"0000";
-        let joined = matches!(groups.separator_after(3), Some(b'-' | b'.' | b'/'));
-        if assigned && !joined && !is_word_at(view, serial.end) {
-            return Some(serial.end);
-        }
-    }
-    None
+    digits.iter().any(|digit| *digit != 0) && checks::luhn(digits) && (known || is_named())
 }
 
 /// Words after which four numbers are a version.

@@ -1,6 +1,7 @@
 //! Telephone numbers. Digits alone prove nothing, so a number needs a sign of being one: a `+`, brackets, the
 //! North American or a leading-zero grouping, or a word such as "phone" shortly before.
 
+use super::context;
 use super::numbers::{Group, Groups};
 use super::view::{Attempt, View, is_word, is_word_at};
 
@@ -167,7 +168,12 @@ fn has_leading_zeros(view: &View<'_>, groups: &[Group], separator: u8) -> bool {
     let long = first.len() <= 5
         && groups.iter().skip(1).all(|group| (3..=8).contains(&group.len()))
         && groups.len() <= 4;
-    (9..=11).contains(&digits) && (pairs || long && separator != b'.')
+    // `0412 123 45 67`.
+    let short = (3..=4).contains(&groups.len())
+        && (3..=5).contains(&first.len())
+        && groups.iter().skip(1).all(|group| (2..=4).contains(&group.len()))
+        && digits >= 10;
+    (9..=11).contains(&digits) && (pairs || (long || short) && separator != b'.')
 }
 
 fn digits(groups: &[Group]) -> usize {
@@ -194,25 +200,8 @@ fn announced(view: &View<'_>, start: usize, groups: &Groups) -> Option<usize> {
 }
 
 fn is_announced(view: &View<'_>, start: usize) -> bool {
-    let back = view.back(start, CONTEXT_BYTES + 1);
-    // Looking back ends at a placeholder, as it does at the entity that was there.
-    let placeholder = placeholder_end(back);
-    let mut words = back.get(placeholder..).unwrap_or_default().split(|byte| !byte.is_ascii_alphabetic());
-    if back.len() > CONTEXT_BYTES && placeholder == 0 {
-        // The first of them may be the end of a longer word.
-        words.next();
-    }
+    let mut words = context::words(view, start, CONTEXT_BYTES);
     words.any(|word| CONTEXT_WORDS.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes())))
-}
-
-/// Where the last placeholder (`…_1]`) ends; 0 if there is none.
-fn placeholder_end(text: &[u8]) -> usize {
-    let ends = memchr::memrchr_iter(b']', text).find(|end| {
-        let before = text.get(..*end).unwrap_or_default();
-        let digits = before.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-        digits > 0 && before.get(..before.len() - digits).is_some_and(|before| before.ends_with(b"_"))
-    });
-    ends.map_or(0, |end| end + 1)
 }
 
 /// Digits in an extension.

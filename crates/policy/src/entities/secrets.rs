@@ -1,7 +1,7 @@
 //! Secrets that are recognised wherever they stand: tokens by their issuer's prefix, keys after the name they
 //! are assigned to, passwords in URLs, private keys. The issuers' formats are in `formats`.
 
-use super::formats::{ALNUM, Alphabet, DASH, FORMATS, Format, HEX, Need, UNDERSCORE, in_alphabet};
+use super::formats::{ALNUM, Alphabet, DASH, FORMATS, Format, HEX, Need, UNDERSCORE, UPPER, in_alphabet};
 use super::view::{Attempt, Starts, Tail, View, is_word_at};
 
 /// Bytes after which a secret that goes on is taken out as it comes. Every rule has a stated reach: it bounds
@@ -52,6 +52,10 @@ pub(super) fn issuer_prefix(secret: &str) -> &str {
 
 /// What follows a prefix.
 fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt {
+    // The digest in a file's name: `favicon.ico-0123…`.
+    if matches!(format.prefix, [_, _, _, b'-']) && view.before(start) == Some(b'.') {
+        return Attempt::No;
+    }
     let end = view.run(body, |byte| in_alphabet(byte, format.alphabet));
     let bounded = format.max > 0;
     if bounded && end - body > usize::from(format.max) {
@@ -59,10 +63,13 @@ fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt 
     }
     let known = view.slice(body, end.min(start + REACH_BYTES));
     let fits = known.len() >= usize::from(format.min)
+        && !(format.need == Need::Digits && known.ends_with(b"-"))
         && match format.need {
             Need::Nothing => true,
             Need::Digit => known.iter().any(u8::is_ascii_digit),
-        };
+            Need::Digits => known.iter().filter(|byte| byte.is_ascii_digit()).count() >= DIGITS_MIN,
+        }
+        && (format.alphabet == UPPER || !is_stand_in(known));
     if view.unknown(end) {
         return if bounded || end - start < REACH_BYTES {
             Attempt::More
@@ -82,6 +89,30 @@ fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt 
     }
 }
 
+/// Digits in a token whose parts are numbers.
+const DIGITS_MIN: usize = 6;
+
+/// Bytes below which few distinct ones are no wonder.
+const VARIED_BYTES_MIN: usize = 16;
+
+/// Distinct bytes in a body of that length below which nobody drew it at random.
+const DISTINCT_MIN: u32 = 5;
+
+/// One byte so many times in a row is no accident.
+const REPEATED_MAX: usize = 8;
+
+/// Whether a body stands for one: `xxxxxxxx`.
+pub(super) fn is_stand_in(body: &[u8]) -> bool {
+    if body.len() < VARIED_BYTES_MIN {
+        return false;
+    }
+    let seen = body.iter().fold(0u128, |seen, byte| seen | 1 << (byte & 127));
+    seen.count_ones() < DISTINCT_MIN
+        || body
+            .chunk_by(|a, b| a == b)
+            .any(|run| run.len() >= REPEATED_MAX && !run.first().is_some_and(u8::is_ascii_digit))
+}
+
 /// Characters of the header or payload of a JSON web token below which it is none.
 const JWT_PART_BYTES_MIN: usize = 10;
 
@@ -98,6 +129,9 @@ fn json_web_token(view: &View<'_>, start: usize) -> Attempt {
         return Attempt::More;
     }
     if header_end - start < JWT_PART_BYTES_MIN || view.get(header_end) != Some(b'.') {
+        return Attempt::No;
+    }
+    if !is_json(view.slice(start, header_end)) {
         return Attempt::No;
     }
     let payload = header_end + 1;
@@ -124,6 +158,29 @@ fn json_web_token(view: &View<'_>, start: usize) -> Attempt {
         true => open(0),
         false => Attempt::Found { start, end },
     }
+}
+
+/// Whether base64 holds an object in JSON: printable, between braces.
+fn is_json(base64: &[u8]) -> bool {
+    let (mut bits, mut count) = (0u32, 0);
+    let (mut last, mut is_printable) = (0u8, true);
+    for byte in base64 {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            _ => 63,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            last = u8::try_from(bits >> count & 0xff).unwrap_or_default();
+            is_printable &= last >= b' ' || last.is_ascii_whitespace();
+        }
+    }
+    is_printable && last == b'}'
 }
 
 const BASE64URL: Alphabet = ALNUM | DASH | UNDERSCORE;
@@ -210,6 +267,27 @@ pub(super) fn telegram(view: &View<'_>, start: usize) -> Attempt {
 
 /// A name, then the length and padding of its key in base64.
 pub(super) type Assigned = (&'static [u8], usize, usize);
+
+/// A Facebook app's token: its number, a bar, 27 characters.
+pub(super) fn facebook(view: &View<'_>, start: usize) -> Attempt {
+    let bar = view.from(start).iter().take(17).take_while(|byte| byte.is_ascii_digit()).count() + start;
+    if bar - start > 16 {
+        return Attempt::No;
+    }
+    if view.unknown(bar) {
+        return Attempt::More;
+    }
+    if bar - start < 14 || view.get(bar) != Some(b'|') {
+        return Attempt::No;
+    }
+    let end = view.run(bar + 1, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
+    match end - bar - 1 {
+        29.. => Attempt::No,
+        _ if view.unknown(end) => Attempt::More,
+        26..=28 => Attempt::Found { start, end },
+        _ => Attempt::No,
+    }
+}
 
 /// Names after which a key without a prefix of its own is known by its length.
 static ASSIGNED: [Assigned; 8] = [
