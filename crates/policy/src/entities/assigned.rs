@@ -43,10 +43,10 @@ enum Kind {
 /// The value after a sign of assignment: `=`, `:`, or `,` between two quoted texts.
 pub(super) fn at(view: &View<'_>, sign: usize) -> Attempt {
     let Some(kind) = name_kind(view, sign) else { return Attempt::No };
-    let mut start = view.run(sign, |byte| matches!(byte, b'=' | b':' | b'>' | b',')).min(sign + 4);
+    let mut start = view.run_max(sign, 4, |byte| matches!(byte, b'=' | b':' | b'>' | b','));
     for _ in 0..2 {
-        let gap = view.from(start).iter().take(GAP_BYTES_MAX);
-        start += gap.take_while(|byte| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'\\' | b'`')).count();
+        start = view
+            .run_max(start, GAP_BYTES_MAX, |byte| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'\\' | b'`'));
         // The scheme of an `Authorization` header.
         for scheme in [&b"Bearer "[..], b"Basic ", b"Token ", b"token "] {
             match view.starts_with(start, scheme) {
@@ -62,8 +62,7 @@ pub(super) fn at(view: &View<'_>, sign: usize) -> Attempt {
         _ if is_quoted => VALUE | AMPERSAND,
         _ => VALUE,
     };
-    let known = view.from(start).iter().take(VALUE_BYTES_MAX);
-    let len = known.take_while(|byte| in_alphabet(**byte, alphabet)).count();
+    let len = view.run_max(start, VALUE_BYTES_MAX, |byte| in_alphabet(byte, alphabet)) - start;
     let known = view.slice(start, start + len);
     let is_long = len == VALUE_BYTES_MAX;
     if view.unknown(start + len) && !is_long {
@@ -245,11 +244,9 @@ pub(super) fn command_line(view: &View<'_>, dash: usize) -> Attempt {
                 let start = view
                     .run(dash + flag.len(), |byte| matches!(byte, b'"' | b'\''))
                     .min(dash + flag.len() + 1);
-                let stop = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'"';
-                let len =
-                    view.from(start).iter().take(VALUE_BYTES_MAX).take_while(|byte| !stop(byte)).count();
-                let end = start + len;
-                if len == VALUE_BYTES_MAX {
+                let goes_on = |byte: u8| !byte.is_ascii_whitespace() && byte != b'"';
+                let end = view.run_max(start, VALUE_BYTES_MAX, goes_on);
+                if end - start == VALUE_BYTES_MAX {
                     return Attempt::No;
                 }
                 if view.unknown(end) {

@@ -15,17 +15,8 @@ pub(super) const WORD_BYTES_MAX: usize = 64;
 
 /// What begins at a place where a letter or digit begins a word.
 pub(super) fn at(view: &View<'_>, start: usize) -> Typed {
-    let rest = view.from(start);
-    let mut has_digit = false;
-    let len = rest
-        .iter()
-        .take(WORD_BYTES_MAX + 1)
-        .take_while(|byte| {
-            has_digit |= byte.is_ascii_digit();
-            is_word(**byte)
-        })
-        .count();
-    let end = start + len;
+    let end = view.run_max(start, WORD_BYTES_MAX + 1, is_word);
+    let len = end - start;
     if len > WORD_BYTES_MAX {
         return Typed::none(view);
     }
@@ -33,6 +24,7 @@ pub(super) fn at(view: &View<'_>, start: usize) -> Typed {
         return Typed::more(view);
     }
     let word = view.slice(start, end);
+    let has_digit = word.iter().any(u8::is_ascii_digit);
     let best = Typed::none(view)
         .or(EntityType::MacAddress, mac_address(view, start, len))
         .or(EntityType::UkNino, national_insurance(view, start, len));
@@ -331,8 +323,8 @@ fn entra_secret(view: &View<'_>, start: usize) -> Attempt {
         return if view.more { Attempt::More } else { Attempt::No };
     }
     let body = start + 6;
-    let len = view.from(body).iter().take(35).take_while(|byte| fits(**byte)).count();
-    let end = body + len;
+    let end = view.run_max(body, 35, fits);
+    let len = end - body;
     match len {
         35.. => Attempt::No,
         _ if view.unknown(end) => Attempt::More,
@@ -350,11 +342,12 @@ fn discord_token(view: &View<'_>, start: usize) -> Attempt {
     if !matches!(view.get(start), Some(b'M' | b'N' | b'O')) {
         return Attempt::No;
     }
-    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let mut at = start;
     for (lengths, is_last) in [(23..=28, false), (6..=6, false), (27..=40, true)] {
-        let len = view.from(at).iter().take(lengths.end() + 1).take_while(|byte| fits(byte)).count();
-        at += len;
+        let end = view.run_max(at, lengths.end() + 1, fits);
+        let len = end - at;
+        at = end;
         if len > *lengths.end() {
             return Attempt::No;
         }

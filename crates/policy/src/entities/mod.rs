@@ -101,7 +101,10 @@ pub(crate) fn find(
                 found.push(Entity { start, end, entity: best.entity, tail: None });
                 at = end;
                 view.floor = end;
-                mail = email::next(&view, at);
+                // Without an `@` ahead there is none from here either.
+                if mail.is_some_and(|mail| mail.start < at) {
+                    mail = email::next(&view, at);
+                }
             }
             Attempt::Open { start, tail } => {
                 let end = text.len();
@@ -340,6 +343,101 @@ impl Openings {
             usize::from(first) << 7 | usize::from(second)
         } else {
             usize::MAX
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes looked at while a text is searched, whole or in pieces.
+    fn work(text: &str, piece_bytes: usize) -> u64 {
+        view::work::take();
+        let wanted: EntitySet = EntityType::ALL.iter().copied().collect();
+        let mut found = Vec::new();
+        let (mut from, mut floor, mut end, mut tail) = (0, 0, 0, None);
+        while end < text.len() {
+            end = text.len().min(end + piece_bytes);
+            let (seen, more) = (&text[..end], end < text.len());
+            if let Some(mut open) = tail.take() {
+                floor = tail_end(seen, floor, &mut open, more).unwrap_or(seen.len());
+                if floor == seen.len() {
+                    tail = Some(open);
+                }
+                from = floor;
+                continue;
+            }
+            found.clear();
+            // As `Scan` does, which keeps no more than this much context.
+            let start = from.max(floor).saturating_sub(CONTEXT_BYTES);
+            let decided = find(
+                &seen[start..],
+                wanted,
+                from.max(floor) - start,
+                floor.saturating_sub(start),
+                more,
+                &mut found,
+            );
+            from = start + decided;
+            if let Some(last) = found.iter().rfind(|entity| entity.start < decided) {
+                floor = start + last.end;
+                tail = last.tail;
+            }
+        }
+        view::work::take()
+    }
+
+    /// Texts of near-matches: each makes some scanner look far and find nothing, or find much.
+    const ADVERSARIAL: [&str; 36] = [
+        "1",
+        "1 ",
+        "1-",
+        "12 ",
+        "123 456 ",
+        "1.2.3.",
+        "10.1.2.3 ",
+        "+1",
+        "(1",
+        "@",
+        "a@",
+        "a.",
+        "a@b.",
+        "password=",
+        "password: ",
+        "password=a1b2c3d4,",
+        "password=x password=",
+        "secret:=:=",
+        "token=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1",
+        "sk-",
+        "sk-proj-",
+        "sk-ant-",
+        "eyJ",
+        "eyJ-",
+        "eyJ.",
+        "SG.",
+        "-----BEGIN ",
+        "-----BEGIN PRIVATE KEY-----",
+        "://a:b",
+        "::",
+        "a:",
+        "GB82 WEST ",
+        "AB 12 34 56 ",
+        "MTk4NjIyNDgzNDcxOTI1MjQ4.Cl2FMQ.",
+        "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo",
+        "curl -u ",
+    ];
+
+    #[test]
+    fn a_search_is_linear_in_any_text() {
+        for unit in ADVERSARIAL {
+            for piece_bytes in [usize::MAX / 2, 64] {
+                let cost = |bytes: usize| work(&unit.repeat(bytes / unit.len()), piece_bytes);
+                let (small, large) = (cost(5_000), cost(20_000));
+                // Four times the text: four times the work, and a little for the ends.
+                assert!(large <= small * 5, "{unit:?} in {piece_bytes}: {small} became {large}");
+                assert!(large / 20_000 < 400, "{unit:?} in {piece_bytes}: {} a byte", large / 20_000);
+            }
         }
     }
 }

@@ -56,12 +56,20 @@ fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt 
     if matches!(format.prefix, [_, _, _, b'-']) && view.before(start) == Some(b'.') {
         return Attempt::No;
     }
-    let end = view.run(body, |byte| in_alphabet(byte, format.alphabet));
-    let bounded = format.max > 0;
-    if bounded && end - body > usize::from(format.max) {
+    let is_body = |byte| in_alphabet(byte, format.alphabet);
+    let max = match format.max {
+        0 => REACH_BYTES - format.prefix.len(),
+        max => usize::from(max) + 1,
+    };
+    let end = view.run_max(body, max, is_body);
+    let is_long = end - body == max;
+    if is_long && format.max > 0 {
         return Attempt::No;
     }
-    let known = view.slice(body, end.min(start + REACH_BYTES));
+    if view.unknown(end) && !is_long {
+        return Attempt::More;
+    }
+    let known = view.slice(body, end);
     let fits = known.len() >= usize::from(format.min)
         && !(format.need == Need::Digits && known.ends_with(b"-"))
         && match format.need {
@@ -70,13 +78,14 @@ fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt 
             Need::Digits => known.iter().filter(|byte| byte.is_ascii_digit()).count() >= DIGITS_MIN,
         }
         && (format.alphabet == UPPER || !is_stand_in(known));
-    if view.unknown(end) {
-        return if bounded || end - start < REACH_BYTES {
-            Attempt::More
-        } else if fits {
-            Attempt::Open { start, tail: Tail::Token { alphabet: format.alphabet, dots: 0 } }
-        } else {
-            Attempt::No
+    if is_long {
+        // Known for one by its beginning; so a stream need not hold the rest.
+        let end = if fits { view.run(end, is_body) } else { end };
+        let tail = Tail::Token { alphabet: format.alphabet, dots: 0 };
+        return match (fits, view.unknown(end)) {
+            (false, _) => Attempt::No,
+            (true, true) => Attempt::Open { start, tail },
+            (true, false) => Attempt::Found { start, end },
         };
     }
     // A full stop at the end is the sentence's.
@@ -118,7 +127,7 @@ const JWT_PART_BYTES_MIN: usize = 10;
 
 /// RFC 7519: `eyJ….eyJ….…`. It is known for one once its payload has begun.
 fn json_web_token(view: &View<'_>, start: usize) -> Attempt {
-    let header_end = match web_token_part(view, start) {
+    let header_end = match web_token_part(view, start, REACH_BYTES) {
         Ok(end) => end,
         Err(attempt) => return attempt,
     };
@@ -135,7 +144,7 @@ fn json_web_token(view: &View<'_>, start: usize) -> Attempt {
         return Attempt::No;
     }
     let payload = header_end + 1;
-    let end = match web_token_part(view, payload) {
+    let end = match web_token_part(view, payload, usize::MAX) {
         Ok(end) => end,
         Err(attempt) => return attempt,
     };
@@ -186,9 +195,9 @@ fn is_json(base64: &[u8]) -> bool {
 const BASE64URL: Alphabet = ALNUM | DASH | UNDERSCORE;
 
 /// The end of a header or payload: base64 of JSON, so it begins with that of `{"`.
-fn web_token_part(view: &View<'_>, start: usize) -> Result<usize, Attempt> {
+fn web_token_part(view: &View<'_>, start: usize, max: usize) -> Result<usize, Attempt> {
     match view.starts_with(start, b"eyJ") {
-        Starts::Yes => Ok(view.run(start, |byte| in_alphabet(byte, BASE64URL))),
+        Starts::Yes => Ok(view.run_max(start, max, |byte| in_alphabet(byte, BASE64URL))),
         Starts::Unknown => Err(Attempt::More),
         Starts::No => Err(Attempt::No),
     }
@@ -204,7 +213,7 @@ fn send_grid(view: &View<'_>, start: usize) -> Attempt {
             Starts::No => return Attempt::No,
         }
         let part = at + prefix.len();
-        at = view.run(part, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
+        at = view.run_max(part, lengths.end() + 1, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
         if at - part > *lengths.end() {
             return Attempt::No;
         }
@@ -256,7 +265,7 @@ pub(super) fn telegram(view: &View<'_>, start: usize) -> Attempt {
     if colon - start < 8 || view.get(colon) != Some(b':') {
         return Attempt::No;
     }
-    let end = view.run(colon + 1, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
+    let end = view.run_max(colon + 1, 36, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
     match end - colon - 1 {
         36.. => Attempt::No,
         _ if view.unknown(end) => Attempt::More,
@@ -270,7 +279,7 @@ pub(super) type Assigned = (&'static [u8], usize, usize);
 
 /// A Facebook app's token: its number, a bar, 27 characters.
 pub(super) fn facebook(view: &View<'_>, start: usize) -> Attempt {
-    let bar = view.from(start).iter().take(17).take_while(|byte| byte.is_ascii_digit()).count() + start;
+    let bar = view.run_max(start, 17, |byte| byte.is_ascii_digit());
     if bar - start > 16 {
         return Attempt::No;
     }
@@ -280,7 +289,7 @@ pub(super) fn facebook(view: &View<'_>, start: usize) -> Attempt {
     if bar - start < 14 || view.get(bar) != Some(b'|') {
         return Attempt::No;
     }
-    let end = view.run(bar + 1, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
+    let end = view.run_max(bar + 1, 29, |byte| in_alphabet(byte, ALNUM | DASH | UNDERSCORE));
     match end - bar - 1 {
         29.. => Attempt::No,
         _ if view.unknown(end) => Attempt::More,

@@ -40,6 +40,7 @@ pub(crate) enum Tail {
 
 impl<'t> View<'t> {
     pub(super) fn get(&self, at: usize) -> Option<u8> {
+        work::add(1);
         self.bytes.get(at).copied()
     }
 
@@ -58,17 +59,27 @@ impl<'t> View<'t> {
 
     /// At most `len` bytes before a place, no further back than the floor.
     pub(super) fn back(&self, at: usize, len: usize) -> &'t [u8] {
+        work::add(len);
         self.slice(at.saturating_sub(len).max(self.floor), at)
     }
 
     /// Where the run of bytes that satisfy `is` ends.
     pub(super) fn run(&self, start: usize, is: impl Fn(u8) -> bool) -> usize {
-        start + self.from(start).iter().take_while(|byte| is(**byte)).count()
+        self.run_mut(start, is)
     }
 
     /// [`Self::run`] with a test that keeps count.
     pub(super) fn run_mut(&self, start: usize, mut is: impl FnMut(u8) -> bool) -> usize {
-        start + self.from(start).iter().take_while(|byte| is(**byte)).count()
+        let len = self.from(start).iter().take_while(|byte| is(**byte)).count();
+        work::add(len + 1);
+        start + len
+    }
+
+    /// [`Self::run`] over so many bytes at most.
+    pub(super) fn run_max(&self, start: usize, max: usize, is: impl Fn(u8) -> bool) -> usize {
+        let len = self.from(start).iter().take(max).take_while(|byte| is(**byte)).count();
+        work::add(len + 1);
+        start + len
     }
 
     /// Whether the text ends at a place and more may follow.
@@ -105,4 +116,26 @@ pub(super) fn is_word(byte: u8) -> bool {
 /// Whether a word goes on at a place: then what ends there is no entity of its own.
 pub(super) fn is_word_at(view: &View<'_>, at: usize) -> bool {
     view.get(at).is_some_and(is_word)
+}
+
+/// Counts the bytes that scanners ask for, in tests: a search must stay linear whatever the text.
+pub(super) mod work {
+    #[cfg(test)]
+    thread_local! {
+        static BYTES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Adds bytes looked at.
+    #[cfg_attr(not(test), expect(unused_variables, reason = "counted in tests only"))]
+    #[inline]
+    pub(in super::super) fn add(bytes: usize) {
+        #[cfg(test)]
+        BYTES.set(BYTES.get() + bytes as u64);
+    }
+
+    /// What was counted since the last call.
+    #[cfg(test)]
+    pub(in super::super) fn take() -> u64 {
+        BYTES.replace(0)
+    }
 }
