@@ -92,15 +92,15 @@ fn is_closing(byte: u8) -> bool {
 
 /// What the name before a sign says.
 fn name_kind(view: &View<'_>, sign: usize) -> Option<Kind> {
+    if view.get(sign) == Some(b',') && !matches!(view.before(sign), Some(b'"' | b'\'')) {
+        return None;
+    }
     let before = view.back(sign, GAP_BYTES_MAX);
     let gap = before
         .iter()
         .rev()
         .take_while(|byte| matches!(byte, b' ' | b'"' | b'\'' | b'\\' | b'`' | b':' | b'?' | b']' | b')'))
         .count();
-    if view.get(sign) == Some(b',') && !matches!(view.before(sign), Some(b'"' | b'\'')) {
-        return None;
-    }
     let end = sign - gap;
     // A placeholder is no name, though it may read like one.
     if gap > 0 && view.get(end) == Some(b']') {
@@ -260,7 +260,9 @@ pub(super) fn command_line(view: &View<'_>, dash: usize) -> Attempt {
                 // An API key may stand for the user, with no password.
                 let proves = if password.is_empty() { user } else { password };
                 let long_enough = !password.is_empty() || user.len() >= KEY_ALONE_BYTES_MIN;
-                let found = long_enough && pair.is_ascii() && is_secret(Kind::Password, proves);
+                // A placeholder, of ours or of whoever wrote the example.
+                let refers = pair.iter().any(|byte| matches!(byte, b'[' | b'{' | b'<'));
+                let found = long_enough && !refers && pair.is_ascii() && is_secret(Kind::Password, proves);
                 return if found { Attempt::Found { start, end } } else { Attempt::No };
             }
             _ => {}

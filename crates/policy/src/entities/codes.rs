@@ -15,6 +15,9 @@ pub(super) const WORD_BYTES_MAX: usize = 64;
 
 /// What begins at a place where a letter or digit begins a word.
 pub(super) fn at(view: &View<'_>, start: usize) -> Typed {
+    if is_plain(view, start) {
+        return Typed::none(view);
+    }
     let end = view.run_max(start, WORD_BYTES_MAX + 1, is_word);
     let len = end - start;
     if len > WORD_BYTES_MAX {
@@ -53,6 +56,21 @@ pub(super) fn at(view: &View<'_>, start: usize) -> Typed {
             .or(EntityType::UsDriverLicense, found(is_license(view, start, word), start, end));
     }
     best
+}
+
+/// Whether the word begins as words of prose do and no code does: two small letters after the first, and none of the
+/// signs that come later.
+fn is_plain(view: &View<'_>, start: usize) -> bool {
+    match view.slice(start, start + 7) {
+        [first, second, third, _, fifth, _, seventh] => {
+            first.is_ascii_alphabetic()
+                && second.is_ascii_lowercase()
+                && third.is_ascii_lowercase()
+                && *fifth != b'.'
+                && !seventh.is_ascii_digit()
+        }
+        _ => false,
+    }
 }
 
 fn found(is_one: bool, start: usize, end: usize) -> Attempt {
@@ -309,6 +327,9 @@ pub(super) fn marked_secret(view: &View<'_>, start: usize) -> Attempt {
 /// Microsoft Entra client secrets: `abc8Q~` and 31 to 34 characters.
 fn entra_secret(view: &View<'_>, start: usize) -> Attempt {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'~' | b'.' | b'-');
+    if view.get(start + 4).is_some_and(|byte| byte != b'Q') {
+        return Attempt::No;
+    }
     let mark = view.slice(start, (start + 6).min(view.bytes.len()));
     let begins = mark.iter().enumerate().all(|(index, byte)| match index {
         0..=2 => fits(*byte),
