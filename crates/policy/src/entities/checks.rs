@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn published_numbers_pass_and_no_other_last_digit_does() {
-        let checks: [(fn(&[u8]) -> bool, &str); 14] = [
+        type Check = fn(&[u8]) -> bool;
+        let checks: [(Check, &str); 14] = [
             (us_npi, "1234567893"),
             (aba, "021000021"),
             (uk_nhs, "943 476 5919"),

@@ -147,6 +147,6 @@ mod tests {
     fn the_words_are_sorted_and_short_enough() {
         assert!(WORDS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(WORDS.iter().all(|(word, _)| word.len() <= WORD_BYTES_MAX));
-        assert!(CONTEXT_BYTES < super::super::CONTEXT_BYTES);
+        const { assert!(CONTEXT_BYTES < super::super::CONTEXT_BYTES) };
     }
 }

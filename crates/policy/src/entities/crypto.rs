@@ -48,7 +48,7 @@ fn is_segwit_address(word: &[u8]) -> bool {
         return false;
     }
     // `bc` expanded: the high bits of both letters, 0, and the low bits.
-    let mut check = [3, 3, 0, 2, 3].into_iter().fold(1, |check, value| bech32_step(check, value));
+    let mut check = [3, 3, 0, 2, 3].into_iter().fold(1, bech32_step);
     for byte in word.iter().skip(3) {
         let Some(value) = BECH32.iter().position(|known| *known == byte.to_ascii_lowercase()) else {
             return false;

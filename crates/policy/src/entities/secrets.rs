@@ -16,7 +16,7 @@ const CREDENTIALS_BYTES_MAX: usize = 256;
 pub(super) enum Token {
     /// A prefix of `formats`.
     Format(&'static Format),
-    WebToken,
+    Jwt,
     SendGrid,
     /// A key after one of the names in [`ASSIGNED`].
     Assigned(&'static Assigned),
@@ -26,7 +26,7 @@ pub(super) enum Token {
 pub(super) fn tokens() -> impl Iterator<Item = (&'static [u8], Token)> {
     let formats = FORMATS.iter().map(|format| (format.prefix, Token::Format(format)));
     let assigned = ASSIGNED.iter().map(|assigned| (assigned.0, Token::Assigned(assigned)));
-    formats.chain(assigned).chain([(&b"eyJ"[..], Token::WebToken), (&b"SG."[..], Token::SendGrid)])
+    formats.chain(assigned).chain([(&b"eyJ"[..], Token::Jwt), (&b"SG."[..], Token::SendGrid)])
 }
 
 /// A token at a place where a letter begins a word.
@@ -37,7 +37,7 @@ pub(super) fn token(view: &View<'_>, start: usize, token: Token) -> Attempt {
             Starts::Unknown => Attempt::More,
             Starts::Yes => body(view, start, start + format.prefix.len(), format),
         },
-        Token::WebToken => json_web_token(view, start),
+        Token::Jwt => json_web_token(view, start),
         Token::SendGrid => send_grid(view, start),
         Token::Assigned(name) => assigned(view, start, name),
     }
