@@ -20,6 +20,9 @@ const TEMPLATE_CHARS_MAX: usize = 4000;
 /// Characters in a data classification. It becomes a tag at destinations, which cut tags at 200.
 const DATA_CLASSIFICATION_CHARS_MAX: usize = 128;
 
+/// The window's calls are read from the log at each start.
+const ROLLBACK_WINDOW_MINUTES_MAX: u64 = 30 * 24 * 60;
+
 /// All problems of meaning.
 pub(crate) fn check(document: &PolicyDocument) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -93,15 +96,6 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
             let message =
                 "quotas are not supported by this version: set the limits to 0, or `user_quotas: false`";
             add(path, message);
-        }
-    }
-    let shares = [
-        ("rollout.shadow.enabled", &document.rollout.shadow),
-        ("rollout.canary.enabled", &document.rollout.canary),
-    ];
-    for (path, share) in shares {
-        if share.enabled {
-            add(path, "rollouts are not supported by this version: set it to false");
         }
     }
     problems
@@ -391,7 +385,8 @@ fn check_rollout(path: &str, rollout: &Rollout, problems: &mut Vec<Problem>) {
     }
     for (name, share) in [("shadow", &rollout.shadow), ("canary", &rollout.canary)] {
         if !(0.0..=100.0).contains(&share.sample_percent) {
-            problems.push(Problem::new(format!("{path}.{name}.sample_percent"), "must be from 0 to 100"));
+            let message = "must be a percentage from 0 to 100";
+            problems.push(Problem::new(format!("{path}.{name}.sample_percent"), message));
         }
         for (index, target) in share.targets.iter().enumerate() {
             if target.is_empty() {
@@ -405,5 +400,16 @@ fn check_rollout(path: &str, rollout: &Rollout, problems: &mut Vec<Problem>) {
     }
     if rollout.rollback_window_minutes == 0 {
         problems.push(Problem::new(format!("{path}.rollback_window_minutes"), "must be more than 0"));
+    }
+    if !rollout.is_on() {
+        return;
+    }
+    if rollout.rollback_window_minutes > ROLLBACK_WINDOW_MINUTES_MAX {
+        let message = format!("must be at most {ROLLBACK_WINDOW_MINUTES_MAX} (30 days)");
+        problems.push(Problem::new(format!("{path}.rollback_window_minutes"), message));
+    }
+    if rollout.rollback_on_spike && rollout.rollback_decisions.is_empty() {
+        let message = "is empty, so that no spike could ever be seen: list decisions, or set `rollback_on_spike: false`";
+        problems.push(Problem::new(format!("{path}.rollback_decisions"), message));
     }
 }

@@ -137,6 +137,21 @@ fn shadow_and_canary_together_are_a_problem_of_the_whole_block() {
 }
 
 #[test]
+fn a_rollout_that_could_not_be_taken_back_is_a_problem_where_it_is_on() {
+    let rollout = |on: bool, more: Value| {
+        let mut rollout = json!({"canary": {"enabled": on, "sample_percent": 100}});
+        rollout.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        paths(&problems(&json!({"policy_id": "p", "rules": {}, "rollout": rollout}))).join(" ")
+    };
+    let (long, blind) = (json!({"rollback_window_minutes": 43_201}), json!({"rollback_decisions": []}));
+    assert_eq!(rollout(true, long.clone()), "rollout.rollback_window_minutes");
+    assert_eq!(rollout(true, blind.clone()), "rollout.rollback_decisions");
+    assert_eq!(rollout(true, json!({"rollback_decisions": [], "rollback_on_spike": false})), "");
+    assert_eq!(rollout(true, json!({"rollback_window_minutes": 43_200})), "");
+    assert_eq!((rollout(false, long), rollout(false, blind)), (String::new(), String::new()));
+}
+
+#[test]
 fn messages_say_how_to_fix_it() {
     let found = problems(&rules(json!({"denylst": ["x"], "response_pattern": "block"})));
     let text: Vec<String> = found.iter().map(ToString::to_string).collect();
@@ -190,14 +205,6 @@ fn only_active_settings_are_unsupported() {
     assert_eq!(
         unsupported(&sample_with("/org_controls/user_quotas", json!(false))),
         ["rules.flagged_categories"]
-    );
-    assert!(
-        unsupported(&sample_with("/rollout/shadow/enabled", json!(true)))
-            .contains(&"rollout.shadow.enabled".into())
-    );
-    assert!(
-        unsupported(&sample_with("/rollout/canary/enabled", json!(true)))
-            .contains(&"rollout.canary.enabled".into())
     );
     let overrides = |list: Value| {
         let mut found = unsupported(&sample_with("/rules/overrides", list));

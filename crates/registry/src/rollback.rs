@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use audit::outbox::BoxFuture;
 use policy::document::RollbackResume;
 use policy::rollout::{SpikeRule, Tally, Window};
 use policy::{Decision, Revision};
+use tokio::sync::watch;
 
 use crate::policy_set::Candidate;
 use crate::snapshot::Snapshot;
@@ -285,10 +286,18 @@ impl Candidate {
     }
 }
 
+/// By policy: the candidate's digest and its state.
+type Known = HashMap<String, ([u8; 32], Arc<Rollback>)>;
+
+/// What changed of the candidates in force, by policy: another candidate than before, or none any more.
+pub type RolloutChanges = BTreeMap<String, Option<Candidate>>;
+
 /// All candidates in force, over the changes of snapshots.
 pub struct Rollouts {
     clock: Arc<dyn Clock>,
-    known: Mutex<HashMap<String, ([u8; 32], Arc<Rollback>)>>,
+    known: Mutex<Known>,
+    /// What no store was told yet.
+    untold: watch::Sender<RolloutChanges>,
 }
 
 impl fmt::Debug for Rollouts {
@@ -303,19 +312,10 @@ impl Default for Rollouts {
     }
 }
 
-/// What putting a snapshot in force changed of the candidates: what a store is to keep and to forget.
-#[derive(Debug, Default)]
-pub struct RolloutChanges {
-    /// Candidates that were not in force before.
-    pub began: Vec<Candidate>,
-    /// Policies that have no candidate any more.
-    pub ended: Vec<String>,
-}
-
 impl Rollouts {
     /// Without any candidate yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, known: Mutex::default() }
+        Self { clock, known: Mutex::default(), untold: watch::Sender::default() }
     }
 
     /// The clock that all of them go by.
@@ -338,22 +338,47 @@ impl Rollouts {
         Candidate { revision, digest, rollback }
     }
 
-    /// Says that a snapshot is in force.
-    pub fn put_in_force(&self, snapshot: &Snapshot) -> RolloutChanges {
+    /// Says that a snapshot is in force. What changed waits for [`Rollouts::changed`].
+    pub fn put_in_force(&self, snapshot: &Snapshot) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changes = RolloutChanges::default();
-        let mut next = HashMap::new();
+        let mut changes = RolloutChanges::new();
+        let mut next = Known::new();
         for candidate in snapshot.policies().filter_map(|policy| policy.candidate()) {
             let id = candidate.revision.policy_id();
             candidate.rollback.follow(SpikeRule::of(&candidate.revision.document().rollout));
             if known.get(id).is_none_or(|(_, rollback)| !Arc::ptr_eq(rollback, &candidate.rollback)) {
-                changes.began.push(candidate.clone());
+                changes.insert(id.to_owned(), Some(candidate.clone()));
             }
             next.insert(id.to_owned(), (candidate.digest, Arc::clone(&candidate.rollback)));
         }
-        changes.ended = known.keys().filter(|id| !next.contains_key(*id)).cloned().collect();
+        let ended = known.keys().filter(|id| !next.contains_key(*id));
+        changes.extend(ended.map(|id| (id.clone(), None)));
         *known = next;
-        changes
+        if !changes.is_empty() {
+            // Under the lock, so that the last change is the last one told.
+            self.untold.send_modify(|untold| untold.extend(changes));
+        }
+    }
+
+    /// What changed since this was last asked, so that a store can keep it.
+    pub fn take_changes(&self) -> RolloutChanges {
+        let mut taken = RolloutChanges::new();
+        self.untold.send_if_modified(|untold| {
+            taken = std::mem::take(untold);
+            false
+        });
+        taken
+    }
+
+    /// Waits until something changed, and takes it. Cancel safe.
+    pub async fn changed(&self) -> RolloutChanges {
+        let mut untold = self.untold.subscribe();
+        loop {
+            let taken = self.take_changes();
+            if !taken.is_empty() || untold.changed().await.is_err() {
+                return taken;
+            }
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl Writer {
             match record.kind {
                 // Its decision was refused and counted: there is nothing to close.
                 Kind::Closing | Kind::Beside(_) if !is_open => {
-                    record.answer(Err(AppendError::Blocked(block.reason.clone())))
+                    record.answer(Err(AppendError::Blocked(block.reason.clone())));
                 }
                 Kind::Closing | Kind::Beside(_) => self.held.push(record),
                 // It is counted anew with the gap that is reported once the log is writable.

@@ -47,7 +47,7 @@ pub(crate) enum Order {
     /// A policy's candidate, or that it has none any more.
     Rollout {
         policy_id: String,
-        rollout: Option<KeptRollout>,
+        rollout: Option<Box<KeptRollout>>,
         reply: Reply<(), StoreError>,
     },
     Retain {
@@ -202,7 +202,7 @@ impl<'a> CursorChanges<'a> {
                 Ok(Done::Reported(reply))
             }
             Order::Rollout { policy_id, rollout, reply } => {
-                match crate::rollouts::set(db, &policy_id, rollout.as_ref(), head) {
+                match crate::rollouts::set(db, &policy_id, rollout.as_deref(), head) {
                     Ok(()) => Ok(Done::Rollout(reply)),
                     Err(source) => {
                         Err(Undone { order: Order::Rollout { policy_id, rollout, reply }, source })

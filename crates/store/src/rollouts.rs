@@ -33,7 +33,9 @@ pub(crate) fn set(
         "INSERT INTO rollouts(policy_id, digest, state, revision, since_ms, until_ms, after_seq)
          VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT(policy_id) DO UPDATE
-         SET digest = ?2, state = ?3, revision = ?4, since_ms = ?5, until_ms = ?6, after_seq = ?7",
+         SET digest = ?2, state = ?3, revision = ?4, since_ms = ?5, until_ms = ?6, after_seq = ?7
+         -- A rollback may be quicker than the news that its candidate runs.
+         WHERE digest <> ?2 OR ?3 = 'taken_back'",
     )?
     .execute(params![
         policy_id,
@@ -80,8 +82,11 @@ impl RolloutStore for Store {
     fn keep(&self, rollout: KeptRollout, event: Option<AuditEvent>) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let (reply, kept) = oneshot::channel();
-            let order =
-                Order::Rollout { policy_id: rollout.policy_id.clone(), rollout: Some(rollout), reply };
+            let order = Order::Rollout {
+                policy_id: rollout.policy_id.clone(),
+                rollout: Some(Box::new(rollout)),
+                reply,
+            };
             match event {
                 // The order is dropped where the event is refused, and its answer with it.
                 Some(event) => self

@@ -36,7 +36,13 @@ impl SpikeRule {
             threshold: rollout.rollback_threshold,
             requests_min: rollout.rollback_min_requests.max(1),
             window: Duration::from_secs(rollout.rollback_window_minutes.max(1).saturating_mul(60)),
-            decisions: rollout.rollback_decisions.clone(),
+            decisions: {
+                // Listed twice is not counted twice.
+                let mut decisions = rollout.rollback_decisions.clone();
+                decisions.sort_unstable();
+                decisions.dedup();
+                decisions
+            },
         }
     }
 }

@@ -114,9 +114,9 @@ fn the_truth_table() {
     let half = in_share.percent();
     // The bucket itself is outside of a share that ends at it.
     let (wide, narrow) = (half + 1e-9, half);
-    let off = Rollout::default();
-    let table: &[(&str, bool, Rollout, bool, &str, (A, M, bool, B))] = &[
-        ("no candidate", true, off.clone(), false, "t", (A::Stable, M::Enforced, true, B::Nothing)),
+    type Row = (&'static str, bool, Rollout, bool, &'static str, (A, M, bool, B));
+    let table: &[Row] = &[
+        ("no candidate", true, Rollout::default(), false, "t", (A::Stable, M::Enforced, true, B::Nothing)),
         (
             "canary, in",
             true,

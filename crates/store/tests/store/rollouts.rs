@@ -77,6 +77,9 @@ async fn a_candidate_is_kept_with_its_rollback_and_forgotten() {
     let store = open(&path);
     let reader = store.reader().unwrap();
     let after = KeptRollout { after_seq: 2, ..kept("d1", Some(taken_back)) };
+    assert_eq!(reader.rollouts().unwrap(), std::slice::from_ref(&after));
+    // Late news that it runs.
+    store.keep(kept("d1", None), None).await.unwrap();
     assert_eq!(reader.rollouts().unwrap(), [after]);
     assert_eq!(parse(read_all(&reader).last().unwrap()).event_id, event.event_id);
     store.keep(kept("d2", None), None).await.unwrap();
