@@ -5,6 +5,7 @@ mod app;
 mod destinations;
 mod evidence;
 mod reload;
+mod rollouts;
 pub(crate) mod signal;
 mod watch;
 

@@ -9,6 +9,7 @@ use llm_api::chat::request::ChatRequest;
 use policy::{Revision, Subject};
 use registry::{ProjectStatus, Upstream};
 
+use crate::beside::Rollout;
 use crate::body;
 use crate::call::Call;
 use crate::error_reply::Failure;
@@ -45,10 +46,13 @@ pub(crate) async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -
         },
     };
     call.event.policy_id = Some(policy_id.clone());
-    let policy = call.snapshot.policy(&policy_id);
-    let Some(revision) = policy.and_then(|policy| policy.stable_revision()).cloned() else {
+    let Some(policy) = call.snapshot.policy(&policy_id) else {
         return Err(Failure::NoPolicy(project.id.clone()));
     };
+    let target = call.event.policy_target.as_deref().unwrap_or_default();
+    let choice = policy.choose(target, call.event.policy_user.as_deref(), &call.key.id);
+    let (revision, rollout) = Rollout::new(policy, choice, &call.shared.nothing);
+    call.rollout = rollout;
     let Some(upstream) = call.snapshot.upstream_for(&request.model, &project.entitlements).cloned() else {
         return Err(Failure::UnknownModel(request.model));
     };

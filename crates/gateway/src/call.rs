@@ -14,9 +14,10 @@ use policy::{Decision, Revision, Verdict};
 use registry::{Key, Snapshot};
 use uuid::Uuid;
 
+use crate::beside::{self, Rollout};
 use crate::error_reply::Failure;
 use crate::reply::{self, Body};
-use crate::{OnUnavailable, Shared};
+use crate::{OnUnavailable, Shared, rollback};
 
 /// How far the call's decision record is.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Call {
     pub(crate) policy_object: bool,
     /// The event as known so far.
     pub(crate) event: AuditEvent,
+    /// How it stands to the revisions of its policy.
+    pub(crate) rollout: Rollout,
     started: Instant,
     upstream_time: Duration,
     /// Since when an upstream is waited for.
@@ -81,6 +84,7 @@ impl Call {
             path,
             policy_object,
             event,
+            rollout: Rollout::plain(),
             started: Instant::now(),
             upstream_time: Duration::ZERO,
             waiting: None,
@@ -106,30 +110,18 @@ impl Call {
         }
     }
 
-    /// Takes a verdict over into the event. The rollout mode is `enforced`: there are no candidates.
+    /// Takes the acting revision's verdict over into the event, or, where there is nothing to apply, that of the revision
+    /// which is only logged.
     pub(crate) fn judged(&mut self, revision: &Revision, verdict: &Verdict) {
         let event = &mut self.event;
         event.event_type = EventType::Enforcement;
-        event.policy_revision = Some(revision.number());
-        event.data_classification = revision.data_classification().map(str::to_owned);
-        event.decision = Some(verdict.decision);
+        event.rollout_mode = Some(self.rollout.mode());
+        event.enforced = self.rollout.is_enforced();
+        if event.enforced {
+            beside::tell(event, revision, verdict);
+        }
         event.effective_decision = Some(verdict.decision);
-        event.reason_code = Some(verdict.reason_code.as_str().to_owned());
-        event.rollout_mode = Some(RolloutMode::Enforced);
-        event.enforced = true;
-        event.stage = Some(match verdict.stage {
-            policy::Stage::Input => Stage::Input,
-            policy::Stage::Output => Stage::Output,
-        });
-        let unscanned = verdict.unscanned.counts();
-        event.scan.get_or_insert_default().unscanned =
-            unscanned.map(|(kind, count)| (kind.to_owned(), count)).collect();
-        event.triggered_categories =
-            verdict.triggered_categories.iter().map(|category| category.as_str().to_owned()).collect();
-        event.allowlist_hits = verdict.allowlist_hits.iter().map(|term| term.to_string()).collect();
-        event.denylist_hits = verdict.denylist_hits.iter().map(|term| term.to_string()).collect();
-        event.redactions =
-            verdict.redactions.iter().map(|(kind, count)| (kind.as_str().to_owned(), *count)).collect();
+        self.rollout.tell(event);
     }
 
     /// Counts text of an answer that was judged.
@@ -144,9 +136,9 @@ impl Call {
         self.event.scan.get_or_insert_default().released_bytes += bytes;
     }
 
-    /// The decision recorded last or about to be.
+    /// The acting revision's decision recorded last or about to be.
     pub(crate) fn decision(&self) -> Option<Decision> {
-        self.event.decision
+        if self.event.enforced { self.event.decision } else { self.event.effective_decision }
     }
 
     /// Starts to make the decision durable. Await [`Call::durable`] before anything is released.
@@ -221,6 +213,9 @@ impl Call {
     /// Writes the closing record. Nobody waits for it: the decision is already durable.
     pub(crate) fn close(&mut self, outcome: Outcome, status: StatusCode, error_code: Option<String>) {
         self.finish(outcome, status, error_code);
+        if self.event.event_type == EventType::Enforcement {
+            self.rollout.tell(&mut self.event);
+        }
         if outcome == Outcome::ClientGone {
             self.shared.metrics.client_gone();
         }
@@ -232,9 +227,27 @@ impl Call {
         if matches!(self.recorded, Recorded::Skipped) && !self.is_open {
             return;
         }
-        if let Err(error) = self.shared.log.append(Record::event(&self.event)) {
+        let shadow = self.rollout.shadow(&self.event);
+        if let Some(mode) = self.event.rollout_mode {
+            self.shared.metrics.rollout(mode.as_str(), shadow.is_some());
+        }
+        let others = shadow.iter().map(Record::event).collect();
+        match self.shared.log.append_all(Record::event(&self.event), others) {
+            Ok(durable) => {
+                if let Some(seen) = self.rollout.seen(&self.event, shadow.as_ref()) {
+                    let shared = Arc::clone(&self.shared);
+                    self.shared.observing.spawn(async move {
+                        // What is not on disk has not happened.
+                        if durable.await.is_ok() {
+                            rollback::observe(shared, seen).await;
+                        }
+                    });
+                }
+            }
             // The decision record stays open and is closed as interrupted at the next start.
-            tracing::error!(%error, event_id = %self.event.event_id, "closing record not written");
+            Err(error) => {
+                tracing::error!(%error, event_id = %self.event.event_id, "closing record not written");
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! routes, and the logic of any rule (that is `policy`).
 
 mod admission;
+mod beside;
 mod body;
 mod call;
 pub mod config;
@@ -14,6 +15,7 @@ mod metrics;
 mod models;
 mod pipeline;
 mod reply;
+mod rollback;
 mod route;
 mod server;
 mod service;
@@ -24,14 +26,15 @@ mod upstream;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use audit::log::AuditLog;
 use bytes::Bytes;
 use http::{Request, Response};
+use policy::{PolicyDocument, Revision};
 use prometheus_client::collector::Collector;
-use registry::SnapshotCell;
+use registry::{Candidate, Notify, RolloutStore, SnapshotCell, Spike};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
@@ -60,6 +63,10 @@ pub struct Parts {
     pub snapshot: Arc<SnapshotCell>,
     /// Where decisions become durable.
     pub log: Arc<dyn AuditLog>,
+    /// Where rollbacks are kept.
+    pub rollouts: Arc<dyn RolloutStore>,
+    /// Who is told of them.
+    pub notify: Arc<dyn Notify>,
     /// Limits of the data plane.
     pub limits: Limits,
     /// See [`OnUnavailable`].
@@ -74,6 +81,10 @@ pub struct Parts {
 pub(crate) struct Shared {
     snapshot: Arc<SnapshotCell>,
     log: Arc<dyn AuditLog>,
+    rollouts: Arc<dyn RolloutStore>,
+    notify: Arc<dyn Notify>,
+    /// What acts on a call where a policy has no stable revision: it has no rules.
+    nothing: Arc<Revision>,
     limits: Limits,
     on_unavailable: OnUnavailable,
     management: Option<Management>,
@@ -82,6 +93,8 @@ pub(crate) struct Shared {
     upstreams: UpstreamClient,
     /// Calls in flight: the drain waits for their closing records.
     calls: TaskTracker,
+    /// What is counted of calls after them: the drain waits for it too.
+    observing: TaskTracker,
     draining: AtomicBool,
 }
 
@@ -105,6 +118,9 @@ impl Gateway {
             shared: Arc::new(Shared {
                 snapshot: parts.snapshot,
                 log: parts.log,
+                rollouts: parts.rollouts,
+                notify: parts.notify,
+                nothing: nothing()?,
                 limits: parts.limits,
                 on_unavailable: parts.on_unavailable,
                 management: parts.management,
@@ -112,8 +128,28 @@ impl Gateway {
                 models: ModelCache::default(),
                 upstreams: UpstreamClient::new(CONNECT_TIMEOUT)?,
                 calls: TaskTracker::new(),
+                observing: TaskTracker::new(),
                 draining: AtomicBool::new(false),
             }),
         })
     }
+
+    /// Records a spike that a start found in the log, and tells of it.
+    pub fn tell_spike(&self, candidate: Candidate, spike: Spike) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.observing.spawn(async move { rollback::tell(&shared, &candidate, spike).await });
+    }
+}
+
+impl Shared {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// A policy that lets everything through as it is.
+fn nothing() -> std::io::Result<Arc<Revision>> {
+    let document = PolicyDocument::parse(&serde_json::json!({ "policy_id": "nothing", "rules": {} }));
+    let revision = document.and_then(|document| Revision::compile(document, 0));
+    revision.map(Arc::new).map_err(|_| std::io::Error::other("the empty policy is no policy"))
 }

@@ -27,6 +27,11 @@ struct DecisionLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ModeLabels {
+    mode: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UpstreamLabels {
     upstream: String,
 }
@@ -36,6 +41,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     decisions: Family<DecisionLabels, Counter>,
+    rollouts: Family<ModeLabels, Counter>,
+    spikes: Family<ModeLabels, Counter>,
     upstream_failures: Family<UpstreamLabels, Counter>,
     unrecorded: Counter,
     client_gone: Counter,
@@ -57,6 +64,8 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             decisions: Family::default(),
+            rollouts: Family::default(),
+            spikes: Family::default(),
             upstream_failures: Family::default(),
             unrecorded: Counter::default(),
             client_gone: Counter::default(),
@@ -71,6 +80,16 @@ impl Metrics {
         };
         registry.register("requests", "Requests answered, by route and status", metrics.requests.clone());
         registry.register("decisions", "Decisions applied, by decision and stage", metrics.decisions.clone());
+        registry.register(
+            "judged",
+            "Events of judged requests, by rollout mode; a shadow is one beside the request's own",
+            metrics.rollouts.clone(),
+        );
+        registry.register(
+            "rollout_spikes",
+            "Spikes of a candidate's severe decisions: a canary was taken back, a shadow only told",
+            metrics.spikes.clone(),
+        );
         registry.register(
             "upstream_failures",
             "Upstream calls that failed",
@@ -126,6 +145,19 @@ impl Metrics {
 
     pub(crate) fn decision(&self, decision: &'static str, stage: &'static str) {
         self.decisions.get_or_create(&DecisionLabels { decision, stage }).inc();
+    }
+
+    /// Counts a judged request's event, and its shadow's.
+    pub(crate) fn rollout(&self, mode: &'static str, has_shadow: bool) {
+        self.rollouts.get_or_create(&ModeLabels { mode }).inc();
+        if has_shadow {
+            self.rollouts.get_or_create(&ModeLabels { mode: "shadow" }).inc();
+        }
+    }
+
+    pub(crate) fn rollback(&self, takes_back: bool) {
+        let mode = if takes_back { "canary" } else { "shadow" };
+        self.spikes.get_or_create(&ModeLabels { mode }).inc();
     }
 
     pub(crate) fn upstream_failure(&self, upstream: &str) {

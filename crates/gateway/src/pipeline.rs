@@ -60,6 +60,9 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
             Ok(judged) => judged,
             Err(failure) => return answer(reply, call.fail(failure.into()).await),
         };
+    if let Err(failure) = call.rollout.request(&admitted.subject, &admitted.request) {
+        return answer(reply, call.fail(failure.into()).await);
+    }
     let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
     call.event.scan = Some(Scan { input_bytes: input.scanned_bytes, ..Scan::default() });
     call.judged(&admitted.revision, &verdict);

@@ -64,9 +64,11 @@ impl Gateway {
         stopping.send_replace(true);
         connections.close();
         self.shared.calls.close();
+        self.shared.observing.close();
         let all = async {
             connections.wait().await;
             self.shared.calls.wait().await;
+            self.shared.observing.wait().await;
         };
         match tokio::time::timeout(self.shared.limits.drain, all).await {
             Ok(()) => 0,

@@ -53,6 +53,7 @@ async fn judge_and_mend(call: &mut Call, judged: &mut Judged, answer: &Answer) -
         Ok(found) => found,
         Err(error) => return Ok(Settled::Unjudged(pipeline::broken(judged, &error.to_string()))),
     };
+    call.rollout.answer(&judged.admitted.subject, answer);
     call.scanned(ScanMode::Whole, found.scanned_bytes);
     conclude(call, judged, &found.findings)?;
     if !judge::violates(&found.findings) {

@@ -84,7 +84,13 @@ async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sen
         judged.admitted.request.include_usage,
         call.policy_json(),
     );
+    if let Some(beside) = call.rollout.stream(&judged.admitted.subject) {
+        judge.watch(beside);
+    }
     let end = pump(call, judged, &mut judge, body, sender).await;
+    if let Some(findings) = judge.findings_beside() {
+        call.rollout.streamed(findings);
+    }
     call.scanned(ScanMode::Stream, judge.scanned_bytes());
     call.released(judge.released_bytes());
     if let Some(usage) = judge.usage {

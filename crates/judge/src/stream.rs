@@ -81,6 +81,8 @@ pub struct StreamJudge {
     pub usage: Option<TokenUsage>,
     open_choices: Vec<u64>,
     seen_choices: Vec<u64>,
+    /// Sees the same events, and acts on nothing.
+    beside: Option<Box<Self>>,
 }
 
 impl StreamJudge {
@@ -111,7 +113,21 @@ impl StreamJudge {
             usage: None,
             open_choices: Vec::new(),
             seen_choices: Vec::new(),
+            beside: None,
         }
+    }
+
+    /// Has another judge see every event that this one sees. What that one would release goes nowhere.
+    pub fn watch(&mut self, beside: Self) {
+        self.beside = Some(Box::new(beside));
+    }
+
+    /// What the judge beside found once no more comes; what it could not read is left out.
+    pub fn findings_beside(&mut self) -> Option<OutputFindings> {
+        let mut beside = self.beside.take()?;
+        // What it still holds counts as an answer that ends here.
+        drop(beside.finish(&mut Vec::new()));
+        Some(beside.findings())
     }
 
     /// Everything found so far, over all texts of the answer.
@@ -158,6 +174,10 @@ impl StreamJudge {
     /// # Errors
     /// [`AnswerError`] where the event cannot be judged: the stream must end with an error.
     pub fn event(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
+        if let Some(beside) = &mut self.beside {
+            // An event that it cannot read is this judge's to report.
+            drop(beside.event(frame, &mut Vec::new()));
+        }
         let Some(data) = &frame.data else {
             // A comment or a field without data: it carries nothing that a client shows, but may hold any text.
             if is_bare_comment(&frame.raw) {

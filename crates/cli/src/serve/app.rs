@@ -23,6 +23,7 @@ use crate::config::{Config, raw};
 use crate::description;
 use crate::serve::destinations::{DestinationMetrics, Destinations};
 use crate::serve::evidence::StoreEvidence;
+use crate::serve::rollouts::{self, LogNotify};
 
 /// What delivery gets to send the rest after the last call: most backlogs are a batch or two, and what is left is sent
 /// at the next start.
@@ -39,6 +40,8 @@ pub(crate) struct App {
     addr: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<usize>,
+    /// Never ends by itself.
+    keeping: JoinHandle<()>,
 }
 
 impl App {
@@ -54,11 +57,15 @@ impl App {
         let addr = listener.local_addr()?;
         let store = open_store(&config).await?;
         let rollouts = Arc::new(Rollouts::default());
-        let state = DesiredState::open(Arc::clone(&store) as _, config.declared(), rollouts).await.context(
-            "the policies and projects of the configuration and of the store do not hold together",
-        )?;
+        let state = DesiredState::open(Arc::clone(&store) as _, config.declared(), Arc::clone(&rollouts))
+            .await
+            .context(
+                "the policies and projects of the configuration and of the store do not hold together",
+            )?;
         let state = Arc::new(state);
+        let spikes = rollouts::resume(&rollouts, &store).await?;
         let tasks = TaskTracker::new();
+        let keeping = tasks.spawn(rollouts::keep(rollouts, Arc::clone(&store)));
         let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
         let delivery = Delivery::start(outbox, config.exports.clone(), Arc::new(SystemClock), &tasks).await?;
         store.retain_for(config.exports.iter().map(|export| export.id.clone()).collect());
@@ -74,6 +81,8 @@ impl App {
         let gateway = Gateway::new(Parts {
             snapshot: Arc::clone(state.snapshot()),
             log: Arc::clone(&store) as Arc<dyn AuditLog>,
+            rollouts: Arc::clone(&store) as _,
+            notify: Arc::new(LogNotify),
             limits: config.limits.clone(),
             on_unavailable: match config.on_unavailable {
                 raw::OnUnavailable::Refuse => OnUnavailable::Refuse,
@@ -84,12 +93,15 @@ impl App {
         })
         .context("the HTTP client for upstreams cannot be set up")?;
         log_coverage(&config);
+        for (candidate, spike) in spikes {
+            gateway.tell_spike(candidate, spike);
+        }
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tasks.spawn(async move {
             // Dropping the sender stops as sending does.
             gateway.serve(listener, async { drop(stopped.await) }).await
         });
-        Ok(Self { config, store, state, destinations, control, tasks, addr, stop, serving })
+        Ok(Self { config, store, state, destinations, control, tasks, addr, stop, serving, keeping })
     }
 
     /// Where it listens.
@@ -140,6 +152,7 @@ impl App {
                 );
             }
         }
+        self.keeping.abort();
         self.tasks.close();
         self.tasks.wait().await;
         self.store.close().await.context("the store was not closed in order")

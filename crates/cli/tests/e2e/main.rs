@@ -18,6 +18,7 @@ mod errors;
 mod faults;
 mod management;
 mod privacy;
+mod rollout;
 mod rules;
 mod stream;
 mod support;

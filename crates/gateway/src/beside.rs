@@ -1,0 +1,233 @@
+//! The verdict of a revision that does not act on a call: stable's beside a canary's, a shadow's, or a candidate's where
+//! there is nothing to apply. It is judged on the same texts, told on the events, and changes nothing else.
+
+use std::sync::Arc;
+
+use audit::event::{AuditEvent, RolloutMode, StableVerdict, Stage};
+use judge::stream::StreamJudge;
+use llm_api::chat::answer::Answer;
+use llm_api::chat::request::{ChatRequest, RequestError};
+use policy::rollout::{Applied, Beside as Asked, Choice, Mode};
+use policy::{Decision, InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Verdict};
+use registry::{Candidate, PolicySet};
+use uuid::Uuid;
+
+use crate::enforce::{self, Action};
+
+/// Where the verdict goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Beside the candidate's on the main event.
+    Stable,
+    /// Into an event of its own.
+    Shadow,
+    /// Into the main event: nothing is applied.
+    Main,
+}
+
+/// How a call stands to the revisions of its policy.
+pub(crate) struct Rollout {
+    mode: Mode,
+    beside: Option<Box<Beside>>,
+}
+
+struct Beside {
+    place: Place,
+    revision: Arc<Revision>,
+    /// Whose window counts the call.
+    candidate: Candidate,
+    masker: Masker,
+    input: Option<InputVerdict>,
+    /// What was found in an answer, as far as it is the revision's to judge one.
+    output: OutputFindings,
+}
+
+/// What a call says of a candidate, once its event is durable.
+pub(crate) struct Seen {
+    pub(crate) candidate: Candidate,
+    /// Whether the candidate was applied.
+    pub(crate) applied: bool,
+    pub(crate) decision: Decision,
+    pub(crate) stable: Decision,
+}
+
+impl Rollout {
+    /// A policy without a candidate, or a call that it does not concern.
+    pub(crate) fn plain() -> Self {
+        Self { mode: Mode::Enforced, beside: None }
+    }
+
+    /// Which revision acts, and what is judged beside it. `nothing` acts where there is nothing to apply.
+    pub(crate) fn new(policy: &PolicySet, choice: Choice, nothing: &Arc<Revision>) -> (Arc<Revision>, Self) {
+        let stable = || policy.stable_revision().cloned().unwrap_or_else(|| Arc::clone(nothing));
+        let Some(candidate) = policy.candidate() else { return (stable(), Self::plain()) };
+        let (acting, place, revision) = match (choice.applied, choice.beside) {
+            (Applied::Candidate, _) => (Arc::clone(&candidate.revision), Some(Place::Stable), stable()),
+            (Applied::Stable, Asked::Candidate) => {
+                (stable(), Some(Place::Shadow), Arc::clone(&candidate.revision))
+            }
+            (Applied::Stable, _) => (stable(), None, stable()),
+            (Applied::Nothing, _) => {
+                (Arc::clone(nothing), Some(Place::Main), Arc::clone(&candidate.revision))
+            }
+        };
+        let beside = place.map(|place| {
+            Box::new(Beside {
+                place,
+                revision,
+                candidate: candidate.clone(),
+                masker: Masker::default(),
+                input: None,
+                output: OutputFindings::default(),
+            })
+        });
+        (acting, Self { mode: choice.mode, beside })
+    }
+
+    /// Whether the acting revision's verdict is the main event's.
+    pub(crate) fn is_enforced(&self) -> bool {
+        self.beside.as_ref().is_none_or(|beside| beside.place != Place::Main)
+    }
+
+    /// The main event's mode.
+    pub(crate) fn mode(&self) -> RolloutMode {
+        match self.mode {
+            Mode::Enforced => RolloutMode::Enforced,
+            Mode::Shadow => RolloutMode::Shadow,
+            Mode::Canary => RolloutMode::Canary,
+            Mode::Rollback => RolloutMode::Rollback,
+        }
+    }
+
+    /// Judges the request.
+    ///
+    /// # Errors
+    /// [`RequestError`] where a text cannot be read.
+    pub(crate) fn request(&mut self, subject: &Subject, request: &ChatRequest) -> Result<(), RequestError> {
+        let Some(beside) = &mut self.beside else { return Ok(()) };
+        let (input, _) = judge::judge_request(&beside.revision, subject, request, &mut beside.masker)?;
+        beside.input = Some(input);
+        Ok(())
+    }
+
+    /// Judges a whole answer, unless the revision would not have asked for one. One that cannot be read is the acting
+    /// revision's to report.
+    pub(crate) fn answer(&mut self, subject: &Subject, answer: &Answer) {
+        let Some(beside) = self.beside.as_mut().filter(|beside| beside.judges_answers()) else { return };
+        let judged = judge::judge_answer(&beside.revision, subject, answer, &mut beside.masker);
+        if let Ok(judged) = judged {
+            beside.output = judged.findings;
+        }
+    }
+
+    /// What is to judge a streamed answer as it passes; see [`Rollout::streamed`].
+    pub(crate) fn stream(&mut self, subject: &Subject) -> Option<StreamJudge> {
+        let beside = self.beside.as_mut().filter(|beside| beside.judges_answers())?;
+        let (revision, masker) = (Arc::clone(&beside.revision), std::mem::take(&mut beside.masker));
+        Some(StreamJudge::new(revision, subject.clone(), OutputMode::Mask, masker, false, None))
+    }
+
+    /// What that found.
+    pub(crate) fn streamed(&mut self, findings: OutputFindings) {
+        if let Some(beside) = &mut self.beside {
+            beside.output = findings;
+        }
+    }
+
+    /// Tells on the main event what is to stand there of the verdict beside, as known so far.
+    pub(crate) fn tell(&self, event: &mut AuditEvent) {
+        let Some(beside) = &self.beside else { return };
+        match (beside.place, beside.verdict()) {
+            (Place::Stable, Some(verdict)) => event.stable = Some(stable(&beside.revision, &verdict)),
+            (Place::Main, Some(verdict)) => tell(event, &beside.revision, &verdict),
+            _ => {}
+        }
+    }
+
+    /// The shadow's event beside this finished one.
+    pub(crate) fn shadow(&self, main: &AuditEvent) -> Option<AuditEvent> {
+        let beside = self.beside.as_ref().filter(|beside| beside.place == Place::Shadow)?;
+        let verdict = beside.verdict()?;
+        let mut event = AuditEvent {
+            event_id: Uuid::now_v7(),
+            effective_decision: Some(Decision::Allow),
+            rollout_mode: Some(RolloutMode::Shadow),
+            enforced: false,
+            escalation_id: None,
+            usage: None,
+            decision_hash: None,
+            ..main.clone()
+        };
+        tell(&mut event, &beside.revision, &verdict);
+        Some(event)
+    }
+
+    /// What the finished call says of the candidate; `shadow` is the shadow's event. Nothing where stable was not judged.
+    pub(crate) fn seen(&self, main: &AuditEvent, shadow: Option<&AuditEvent>) -> Option<Seen> {
+        let beside = self.beside.as_ref()?;
+        let main_decision = main.decision?;
+        let (decision, stable) = match beside.place {
+            Place::Stable => (main_decision, main.stable.as_ref()?.decision),
+            Place::Shadow => (shadow?.decision?, main_decision),
+            Place::Main => return None,
+        };
+        let applied = beside.place == Place::Stable;
+        Some(Seen { candidate: beside.candidate.clone(), applied, decision, stable })
+    }
+}
+
+impl Beside {
+    /// A revision that refuses a request sees no answer to it.
+    fn judges_answers(&self) -> bool {
+        self.input.as_ref().is_some_and(|input| enforce::action(input.decision) == Action::Forward)
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        Some(policy::conclude(&self.revision, self.input.as_ref()?, &self.output))
+    }
+}
+
+/// Takes a verdict over into an event.
+pub(crate) fn tell(event: &mut AuditEvent, revision: &Revision, verdict: &Verdict) {
+    event.policy_revision = Some(revision.number());
+    event.data_classification = revision.data_classification().map(str::to_owned);
+    event.decision = Some(verdict.decision);
+    event.reason_code = Some(verdict.reason_code.as_str().to_owned());
+    event.stage = Some(stage(verdict));
+    let unscanned = verdict.unscanned.counts();
+    event.scan.get_or_insert_default().unscanned =
+        unscanned.map(|(kind, count)| (kind.to_owned(), count)).collect();
+    event.triggered_categories = categories(verdict);
+    event.allowlist_hits = verdict.allowlist_hits.iter().map(|term| term.to_string()).collect();
+    event.denylist_hits = verdict.denylist_hits.iter().map(|term| term.to_string()).collect();
+    event.redactions =
+        verdict.redactions.iter().map(|(kind, count)| (kind.as_str().to_owned(), *count)).collect();
+}
+
+fn stable(revision: &Revision, verdict: &Verdict) -> StableVerdict {
+    StableVerdict {
+        policy_revision: revision.number(),
+        decision: verdict.decision,
+        reason_code: verdict.reason_code.as_str().to_owned(),
+        stage: stage(verdict),
+        denylist_hits: verdict.denylist_hits.iter().map(|term| term.to_string()).collect(),
+        allowlist_hits: verdict.allowlist_hits.iter().map(|term| term.to_string()).collect(),
+        triggered_categories: categories(verdict),
+        redactions: verdict
+            .redactions
+            .iter()
+            .map(|(kind, count)| (kind.as_str().to_owned(), *count))
+            .collect(),
+    }
+}
+
+fn stage(verdict: &Verdict) -> Stage {
+    match verdict.stage {
+        policy::Stage::Input => Stage::Input,
+        policy::Stage::Output => Stage::Output,
+    }
+}
+
+fn categories(verdict: &Verdict) -> Vec<String> {
+    verdict.triggered_categories.iter().map(|category| category.as_str().to_owned()).collect()
+}
