@@ -1,5 +1,5 @@
-//! The store as whoever only reads sees it, beside a running gateway or without one: queries, cursors, dead letters,
-//! revisions, and verification. Its calls block; it belongs to one thread at a time.
+//! The store as whoever only reads sees it, beside a running gateway or without one: queries, cursors, dead letters
+//! and verification. Its calls block; it belongs to one thread at a time.
 
 use std::path::{Path, PathBuf};
 

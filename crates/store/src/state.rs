@@ -10,9 +10,7 @@ use registry::kept::{
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::error::StoreError;
 use crate::orders::Order;
-use crate::reader::Reader;
 use crate::{Store, schema};
 
 /// Makes the edits within the running transaction.
@@ -286,24 +284,6 @@ fn changes(db: &Connection, policy_id: &str) -> rusqlite::Result<Vec<StateChange
         })
     })?;
     rows.collect()
-}
-
-impl Reader {
-    /// The desired state as it is kept, but for the documents.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn kept(&self) -> Result<Kept, StoreError> {
-        load(&self.db).map_err(self.failed())
-    }
-
-    /// A policy's revisions, the oldest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn revisions(&self, policy_id: &str) -> Result<Vec<StoredRevision>, StoreError> {
-        revisions(&self.db, policy_id, None).map_err(self.failed())
-    }
 }
 
 impl Store {
