@@ -537,10 +537,84 @@ async fn a_file_may_declare_a_candidate_and_both_keep_their_numbers() {
     }
 }
 
+/// A document that is tried out.
+fn candidate(term: &str, percent: u64) -> Value {
+    json!({"policy_id": "guard", "rules": {"denylist": [term]},
+        "rollout": {"canary": {"enabled": true, "sample_percent": percent}, "rollback_min_requests": 1}})
+}
+
+#[tokio::test]
+async fn a_candidate_stands_beside_the_stable_revision_until_it_is_promoted_replaced_or_ended() {
+    let bench = bench().await;
+    bench.save(document("one")).await;
+    let saved = bench.save(candidate("two", 5)).await;
+    assert_eq!((&saved["revision"], &saved["state"]), (&json!(2), &json!("candidate")));
+    assert_eq!(standing(&bench).await, (json!(1), json!(2), json!(2)));
+    let snapshot = bench.state.snapshot().load_full();
+    let policy = snapshot.policy("guard").unwrap();
+    let numbers: Vec<_> = policy.revisions().map(|revision| revision.number()).collect();
+    assert_eq!(numbers, [1, 2]);
+    let wider = bench.save(candidate("two", 50)).await;
+    assert_eq!(wider["digest_without_rollout"], saved["digest_without_rollout"]);
+    assert_ne!(wider["digest"], saved["digest"]);
+    let current = Bench::good(bench.call("GET config?policy_id=guard", Value::Null).await);
+    assert_eq!((&current["revision"], &current["state"]), (&json!(3), &json!("candidate")));
+    let diff = Bench::good(bench.call("GET policies/guard/diff", Value::Null).await);
+    assert_eq!((&diff["from"], &diff["to"]), (&json!(1), &json!(3)));
+    // Its rollout is on: what becomes stable is a document of its own.
+    let promoted = Bench::good(bench.call("POST policies/guard/revisions/3/promote", Value::Null).await);
+    assert_eq!((&promoted["revision"], &promoted["state"]), (&json!(4), &json!("stable")));
+    assert_eq!(promoted["config"]["rollout"]["canary"]["enabled"], false);
+    assert_eq!(standing(&bench).await, (json!(4), Value::Null, json!(4)));
+    bench.save(candidate("three", 5)).await;
+    let ended = Bench::good(bench.call("POST policies/guard/rollback", Value::Null).await);
+    assert_eq!((&ended["revision"], &ended["state"]), (&json!(4), &json!("stable")));
+    // The newest document again: no other revision, but in force once more.
+    assert_eq!(bench.save(candidate("three", 5)).await["revision"], 5);
+    assert_eq!(standing(&bench).await, (json!(4), json!(5), json!(5)));
+    Bench::good(bench.call("POST policies/guard/abort", Value::Null).await);
+    bench.save(candidate("four", 5)).await;
+    bench.save(document("five")).await;
+    assert_eq!(standing(&bench).await, (json!(7), Value::Null, json!(7)), "a stable save ends it");
+}
+
+#[tokio::test]
+async fn a_candidate_without_a_stable_revision_must_be_asked_for() {
+    let bench = bench().await;
+    let (status, answer) = bench.call("POST config", json!({"config": candidate("one", 5)})).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("allow_without_stable"), "{answer}");
+    let body = json!({"config": candidate("one", 5), "allow_without_stable": true});
+    assert_eq!(Bench::good(bench.call("POST config", body).await)["state"], "candidate");
+    assert_eq!(standing(&bench).await, (Value::Null, json!(1), json!(1)));
+    assert_eq!(bench.save(candidate("two", 5)).await["revision"], 2, "once asked for, it stays so");
+    Bench::good(bench.call("POST projects", json!({"id": "app", "policy_id": "guard"})).await);
+    let (status, answer) = bench.call("POST policies/guard/abort", Value::Null).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "a project would be without its policy: {answer}");
+    bench.save(document("three")).await;
+    assert_eq!(standing(&bench).await, (json!(3), Value::Null, json!(3)));
+}
+
+#[tokio::test]
+async fn a_candidate_that_was_taken_back_returns_as_another_revision() {
+    let bench = bench().await;
+    bench.save(document("one")).await;
+    bench.save(candidate("two", 5)).await;
+    let spike = || {
+        let snapshot = bench.state.snapshot().load_full();
+        let candidate = snapshot.policy("guard").unwrap().candidate().unwrap().clone();
+        candidate.observe(true, policy::Decision::Refuse, policy::Decision::Allow)
+    };
+    assert!(spike().is_some_and(|spike| spike.takes_back));
+    assert_eq!(bench.save(candidate("two", 5)).await["revision"], 3);
+    assert_eq!(standing(&bench).await, (json!(1), json!(3), json!(3)));
+}
+
 /// What somebody may do to a policy.
 #[derive(Clone, Debug)]
 enum Step {
     Save(u8),
+    Try(u8),
     Promote(u64),
     RollBack(Option<u64>),
     Abort,
@@ -550,6 +624,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_u8..4).prop_map(Step::Save),
+        3 => (0_u8..4).prop_map(Step::Try),
         2 => (1_u64..8).prop_map(Step::Promote),
         2 => proptest::option::of(1_u64..8).prop_map(Step::RollBack),
         1 => Just(Step::Abort),
@@ -573,6 +648,10 @@ proptest! {
                 let (line, body) = match &step {
                     Step::Save(which) => {
                         ("POST config".to_owned(), json!({"config": document(&format!("term {which}"))}))
+                    }
+                    Step::Try(which) => {
+                        let document = candidate(&format!("term {which}"), 5);
+                        ("POST config".to_owned(), json!({ "config": document }))
                     }
                     Step::Promote(number) => (format!("POST policies/guard/revisions/{number}/promote"), json!({})),
                     Step::RollBack(to) => ("POST policies/guard/rollback".to_owned(), json!({ "to": to })),
@@ -599,6 +678,9 @@ proptest! {
                 let snapshot = bench.state.snapshot().load_full();
                 let stable = snapshot.policy("guard").and_then(|policy| policy.stable_revision()).unwrap();
                 assert_eq!(Some(stable.number()), view.policy.stable);
+                let tried = snapshot.policy("guard").and_then(|policy| policy.candidate());
+                assert_eq!(tried.map(|one| one.revision.number()), view.policy.candidate);
+                assert!(!stable.document().rollout.is_on() && tried.is_none_or(|one| one.revision.document().rollout.is_on()));
                 let document: Value = serde_json::from_str(&seen[&stable.number()]).unwrap();
                 assert_eq!(serde_json::to_value(stable.document()).unwrap(), document);
                 if let (StatusCode::OK, Step::Save(which)) = (status, &step) {

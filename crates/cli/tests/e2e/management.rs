@@ -165,3 +165,27 @@ async fn the_description_is_served_to_anybody_and_printed() {
     let (code, printed, _) = command(rig.dir.path(), &["openapi"]).await;
     assert_eq!((code, printed), (Some(0), served.text));
 }
+
+#[tokio::test]
+async fn a_candidate_is_applied_to_its_share_until_it_is_aborted_or_promoted() {
+    let rig = bare().await;
+    let (key, _) = made(&rig).await;
+    let canary = json!({"policy_id": "guard", "rules": {"denylist": ["napalm", "tear gas"]},
+        "rollout": {"canary": {"enabled": true, "sample_percent": 100}}});
+    let saved = rig.save(canary.clone()).await;
+    assert_eq!((&saved["revision"], &saved["state"]), (&json!(2), &json!("candidate")));
+    let judged = async |text: &str| {
+        let reply = rig.call_with(&key, text).await;
+        ["x-policy-decision", "x-policy-rollout-mode", "x-policy-revision"]
+            .map(|name| reply.header(name).to_owned())
+    };
+    assert_eq!(judged("tear gas").await, ["refuse", "canary", "2"]);
+    Rig::good(rig.manage(Method::POST, "policies/guard/abort", Value::Null).await);
+    assert_eq!(judged("tear gas").await, ["allow", "enforced", "1"]);
+    assert_eq!(rig.save(canary).await["revision"], 2, "it is the newest still");
+    assert_eq!(judged("tear gas").await, ["refuse", "canary", "2"]);
+    Rig::good(rig.manage(Method::POST, "policies/guard/revisions/2/promote", Value::Null).await);
+    assert_eq!(judged("tear gas").await, ["refuse", "enforced", "3"]);
+    Rig::good(rig.manage(Method::POST, "policies/guard/rollback", Value::Null).await);
+    assert_eq!(judged("tear gas").await, ["allow", "enforced", "1"]);
+}
