@@ -15,6 +15,12 @@ pub(crate) struct Failure {
     status: StatusCode,
     code: &'static str,
     message: String,
+    more: Box<More>,
+}
+
+/// What few failures have: apart, so that a result stays small.
+#[derive(Debug, Default)]
+struct More {
     problems: Vec<Problem>,
     /// What is there instead, where the request came too late.
     current: Option<Value>,
@@ -48,12 +54,13 @@ impl Failure {
     pub(crate) fn problems(problems: Vec<Problem>, hint: &str) -> Self {
         let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-        Self { problems, ..Self::bad_request(format!("{}{hint}", texts.join("; "))) }
+        let message = format!("{}{hint}", texts.join("; "));
+        Self { more: Box::new(More { problems, ..More::default() }), ..Self::bad_request(message) }
     }
 
     pub(crate) fn unauthorized(message: &str) -> Self {
         let header = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Self { header: Some(header), ..Self::new(StatusCode::UNAUTHORIZED, "invalid_admin_token", message) }
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_admin_token", message).with_header(Some(header))
     }
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
@@ -68,7 +75,7 @@ impl Failure {
         let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
         let header = HeaderValue::from_str(&names.join(", ")).ok().map(|value| (ALLOW, value));
         let message = format!("this route takes {} only", names.join(" and "));
-        Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message) }
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).with_header(header)
     }
 
     pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
@@ -76,8 +83,14 @@ impl Failure {
     }
 
     /// With what is there instead.
-    pub(crate) fn with_current(self, current: Option<Value>) -> Self {
-        Self { current, ..self }
+    pub(crate) fn with_current(mut self, current: Option<Value>) -> Self {
+        self.more.current = current;
+        self
+    }
+
+    fn with_header(mut self, header: Option<(HeaderName, HeaderValue)>) -> Self {
+        self.more.header = header;
+        self
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
@@ -86,7 +99,7 @@ impl Failure {
 
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, code, message, problems: Vec::new(), current: None, header: None }
+        Self { status, code, message, more: Box::default() }
     }
 
     pub(crate) fn into_response(self) -> Response<Bytes> {
@@ -98,19 +111,19 @@ impl Failure {
         };
         // OpenAI's `param` is one name; the whole list is in `problems`.
         let param =
-            self.problems.first().map(|problem| problem.path.as_str()).filter(|path| !path.is_empty());
+            self.more.problems.first().map(|problem| problem.path.as_str()).filter(|path| !path.is_empty());
         let body = to_json(&Body {
             error: Error {
                 message: &self.message,
                 r#type: kind,
                 param,
                 code: self.code,
-                problems: &self.problems,
-                current: self.current.as_ref(),
+                problems: &self.more.problems,
+                current: self.more.current.as_ref(),
             },
         });
         let mut response = answer(self.status, body);
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.more.header {
             response.headers_mut().insert(name, value);
         }
         response
