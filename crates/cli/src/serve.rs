@@ -3,7 +3,6 @@
 
 mod app;
 mod destinations;
-mod escalations;
 mod evidence;
 mod reload;
 mod rollouts;

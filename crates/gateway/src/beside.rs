@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use audit::event::{AuditEvent, RolloutMode, StableVerdict, Stage};
+use judge::JudgedAnswer;
+use judge::pair::{judge_answer_by_both, judge_request_by_both};
 use judge::stream::StreamJudge;
-use llm_api::chat::answer::Answer;
+use llm_api::chat::answer::{Answer, AnswerError};
 use llm_api::chat::request::{ChatRequest, RequestError};
+use llm_api::json::Splice;
 use policy::rollout::{Applied, Beside as Asked, Choice, Mode};
-use policy::{Decision, InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Verdict};
+use policy::{Decision, InputVerdict, Masker, OutputFindings, Pair, Revision, Subject, Verdict};
 use registry::{Candidate, PolicySet};
 use uuid::Uuid;
 
@@ -36,6 +39,8 @@ struct Beside {
     revision: Arc<Revision>,
     /// Whose window counts the call.
     candidate: Candidate,
+    /// It and the one that acts, where that has rules of its own.
+    pair: Option<Arc<Pair>>,
     masker: Masker,
     input: Option<InputVerdict>,
     /// What was found in an answer, as far as it is the revision's to judge one.
@@ -76,6 +81,7 @@ impl Rollout {
                 place,
                 revision,
                 candidate: candidate.clone(),
+                pair: policy.pair().filter(|_| place != Place::Main).cloned(),
                 masker: Masker::default(),
                 input: None,
                 output: OutputFindings::default(),
@@ -99,32 +105,70 @@ impl Rollout {
         }
     }
 
-    /// Judges the request.
+    /// Judges the request by the acting revision, and by the one beside.
     ///
     /// # Errors
     /// [`RequestError`] where a text cannot be read.
-    pub(crate) fn request(&mut self, subject: &Subject, request: &ChatRequest) -> Result<(), RequestError> {
-        let Some(beside) = &mut self.beside else { return Ok(()) };
-        let (input, _) = judge::judge_request(&beside.revision, subject, request, &mut beside.masker)?;
+    pub(crate) fn judge_request(
+        &mut self,
+        acting: &Revision,
+        subject: &Subject,
+        request: &ChatRequest,
+        masker: &mut Masker,
+    ) -> Result<(InputVerdict, Splice), RequestError> {
+        let Some(beside) = &mut self.beside else {
+            return judge::judge_request(acting, subject, request, masker);
+        };
+        let (verdict, splice, input) = match &beside.pair {
+            Some(pair) => {
+                let maskers = [masker, &mut beside.masker];
+                judge_request_by_both(pair, [subject, subject], request, maskers)?
+            }
+            None => {
+                let (verdict, splice) = judge::judge_request(acting, subject, request, masker)?;
+                let (input, _) =
+                    judge::judge_request(&beside.revision, subject, request, &mut beside.masker)?;
+                (verdict, splice, input)
+            }
+        };
         beside.input = Some(input);
-        Ok(())
+        Ok((verdict, splice))
     }
 
-    /// Judges a whole answer, unless the revision would not have asked for one. One that cannot be read is the acting
-    /// revision's to report.
-    pub(crate) fn answer(&mut self, subject: &Subject, answer: &Answer) {
-        let Some(beside) = self.beside.as_mut().filter(|beside| beside.judges_answers()) else { return };
-        let judged = judge::judge_answer(&beside.revision, subject, answer, &mut beside.masker);
-        if let Ok(judged) = judged {
-            beside.output = judged.findings;
+    /// Judges a whole answer by the acting revision, and by the one beside unless that would not have asked for one.
+    ///
+    /// # Errors
+    /// [`AnswerError`] where a text cannot be read.
+    pub(crate) fn judge_answer(
+        &mut self,
+        acting: &Revision,
+        subject: &Subject,
+        answer: &Answer,
+        masker: &mut Masker,
+    ) -> Result<JudgedAnswer, AnswerError> {
+        let Some(beside) = self.beside.as_mut().filter(|beside| beside.judges_answers()) else {
+            return judge::judge_answer(acting, subject, answer, masker);
+        };
+        let (judged, output) = match &beside.pair {
+            Some(pair) => {
+                judge_answer_by_both(pair, [subject, subject], answer, [masker, &mut beside.masker])?
+            }
+            None => {
+                let judged = judge::judge_answer(acting, subject, answer, masker)?;
+                let output = judge::judge_answer(&beside.revision, subject, answer, &mut beside.masker)?;
+                (judged, output.findings)
+            }
+        };
+        beside.output = output;
+        Ok(judged)
+    }
+
+    /// Has the revision beside judge a streamed answer as it passes; see [`Rollout::streamed`].
+    pub(crate) fn stream(&mut self, subject: &Subject, judge: &mut StreamJudge) {
+        if let Some(beside) = self.beside.as_mut().filter(|beside| beside.judges_answers()) {
+            let masker = std::mem::take(&mut beside.masker);
+            judge.watch(Arc::clone(&beside.revision), subject.clone(), masker);
         }
-    }
-
-    /// What is to judge a streamed answer as it passes; see [`Rollout::streamed`].
-    pub(crate) fn stream(&mut self, subject: &Subject) -> Option<StreamJudge> {
-        let beside = self.beside.as_mut().filter(|beside| beside.judges_answers())?;
-        let (revision, masker) = (Arc::clone(&beside.revision), std::mem::take(&mut beside.masker));
-        Some(StreamJudge::new(revision, subject.clone(), OutputMode::Mask, masker, false, None))
     }
 
     /// What that found.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use llm_api::chat::answer::Answer;
 use llm_api::json::Splice;
-use policy::{InputVerdict, Masker, OutputFindings, Verdict};
+use policy::{InputVerdict, Masker, OutputFindings, Revision, Verdict};
 use tokio::sync::oneshot;
 
 use crate::admission::{Admitted, admit};
@@ -19,7 +19,6 @@ use crate::body;
 use crate::call::Call;
 use crate::enforce::{self, Action};
 use crate::error_reply::Failure;
-use crate::escalate::{self, Moment};
 use crate::reply::{self, Body, EVENT_STREAM, JSON};
 use crate::settle::{Settled, settle};
 use crate::streaming;
@@ -51,33 +50,26 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
             return;
         }
     };
-    let mut admitted = match admitted {
+    let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(failure) => return answer(reply, call.fail(failure).await),
     };
     let mut masker = Masker::default();
-    let (input, texts) =
-        match judge::judge_request(&admitted.revision, &admitted.subject, &admitted.request, &mut masker) {
-            Ok(judged) => judged,
-            Err(failure) => return answer(reply, call.fail(failure.into()).await),
-        };
-    if let Err(failure) = call.rollout.request(&admitted.subject, &admitted.request) {
-        return answer(reply, call.fail(failure.into()).await);
-    }
+    let (revision, subject) = (&admitted.revision, &admitted.subject);
+    let (input, texts) = match call.rollout.judge_request(revision, subject, &admitted.request, &mut masker) {
+        Ok(judged) => judged,
+        Err(failure) => return answer(reply, call.fail(failure.into()).await),
+    };
     let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
     call.event.scan = Some(Scan { input_bytes: input.scanned_bytes, ..Scan::default() });
     call.judged(&admitted.revision, &verdict);
-    let action = match escalate::gate(&mut call, &mut admitted, Moment::Request).await {
-        Ok(action) => action,
-        Err(failure) => return unrecorded(call, &failure, reply),
-    };
     if let Err(failure) = call.record() {
         return unrecorded(call, &failure, reply);
     }
     let judged = Judged { admitted, input, masker, texts };
-    match action {
+    match enforce::action(verdict.decision) {
         Action::Replace => replace(call, &judged, None, reply).await,
-        Action::Forward | Action::Pass => forward(call, judged, reply).await,
+        Action::Forward => forward(call, judged, reply).await,
     }
 }
 
@@ -177,21 +169,11 @@ async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, mut r
     }
 }
 
-/// An output verdict goes into the event; one that changes the decision is a record of its own. Gives what is to be
-/// done.
-pub(crate) async fn output_judged(
-    call: &mut Call,
-    admitted: &mut Admitted,
-    verdict: &Verdict,
-    moment: Moment,
-) -> Result<Action, Failure> {
+/// An output verdict goes into the event; one that changes the decision is a record of its own.
+pub(crate) fn output_judged(call: &mut Call, revision: &Revision, verdict: &Verdict) -> Result<(), Failure> {
     let is_new = call.decision() != Some(verdict.decision);
-    call.judged(&admitted.revision, verdict);
-    let action = escalate::gate(call, admitted, moment).await?;
-    if is_new {
-        call.record()?;
-    }
-    Ok(action)
+    call.judged(revision, verdict);
+    if is_new { call.record() } else { Ok(()) }
 }
 
 /// The policy's text in place of the answer; `failure` is that of the extra call that was to give a better one.

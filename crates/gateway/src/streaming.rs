@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 use crate::call::Call;
 use crate::enforce;
 use crate::error_reply::Failure;
-use crate::escalate::{self, Moment};
 use crate::held;
 use crate::pipeline::{self, CLIENT_GONE, Judged, Reply, output_judged};
 use crate::reply::{self, STREAM_QUEUE, StreamCut};
@@ -76,7 +75,6 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
 
 /// Judges the stream as it passes.
 async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sender) -> End {
-    escalate::before_stream(call, &mut judged.admitted);
     let revision = Arc::clone(&judged.admitted.revision);
     let mut judge = StreamJudge::new(
         Arc::clone(&revision),
@@ -86,9 +84,7 @@ async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sen
         judged.admitted.request.include_usage,
         call.policy_json(),
     );
-    if let Some(beside) = call.rollout.stream(&judged.admitted.subject) {
-        judge.watch(beside);
-    }
+    call.rollout.stream(&judged.admitted.subject, &mut judge);
     let end = pump(call, judged, &mut judge, body, sender).await;
     if let Some(findings) = judge.findings_beside() {
         call.rollout.streamed(findings);
@@ -110,7 +106,7 @@ async fn end_with_error(failure: &Failure, sender: &Sender) {
 /// Passes events on until the stream ends.
 async fn pump(
     call: &mut Call,
-    judged: &mut Judged,
+    judged: &Judged,
     judge: &mut StreamJudge,
     mut body: Incoming,
     sender: &Sender,
@@ -199,10 +195,10 @@ fn end_of_stream(
 }
 
 /// Takes new findings over into the event, and records the decision where it changed.
-async fn changed(call: &mut Call, judged: &mut Judged, judge: &mut StreamJudge) -> Result<(), Failure> {
+async fn changed(call: &mut Call, judged: &Judged, judge: &mut StreamJudge) -> Result<(), Failure> {
     let revision = &judged.admitted.revision;
     let verdict = policy::conclude(revision, &judged.input, &judge.findings());
-    output_judged(call, &mut judged.admitted, &verdict, Moment::Stream).await?;
+    output_judged(call, revision, &verdict)?;
     call.durable().await?;
     if let Some(policy) = call.policy_json() {
         judge.set_policy(policy);

@@ -6,6 +6,7 @@ pub mod cases;
 pub mod coverage;
 pub mod explain;
 pub mod flips;
+pub mod pair;
 #[cfg(test)]
 mod request_tests;
 mod restore;
@@ -55,15 +56,20 @@ pub fn judge_request(
     let walk = request.texts()?;
     let texts = texts_of(&walk, request);
     let verdict = judge_texts(revision, subject, request, &walk, &texts, masker);
+    let splice = changes(&walk, &verdict);
+    Ok((verdict, splice))
+}
+
+/// What a verdict changes of the texts of a walk.
+fn changes(walk: &Walk<'_>, verdict: &InputVerdict) -> Splice {
     if verdict.edits.is_empty() {
-        return Ok((verdict, Splice::default()));
+        return Splice::default();
     }
     let mut edit = walk.edit();
     for text in &verdict.edits {
         edit.replace(text.text, &ranges(&text.edits));
     }
-    let splice = edit.finish();
-    Ok((verdict, splice))
+    edit.finish()
 }
 
 /// Judges the texts of a walk, and what it did not read.
@@ -76,10 +82,20 @@ pub(crate) fn judge_texts(
     masker: &mut Masker,
 ) -> InputVerdict {
     let mut verdict = policy::evaluate_input(revision, subject, texts, masker);
+    note_unscanned(revision, subject, request, walk, &mut verdict);
+    verdict
+}
+
+fn note_unscanned(
+    revision: &Revision,
+    subject: &Subject,
+    request: &ChatRequest,
+    walk: &Walk<'_>,
+    verdict: &mut InputVerdict,
+) {
     let of_judged =
         |owner: &usize| revision.judges(role(request.roles.get(*owner).copied().unwrap_or(Role::Other)));
     verdict.note_unscanned(revision, subject, &unscanned(walk, of_judged));
-    verdict
 }
 
 /// The parts of some messages or choices that were not read.
@@ -137,7 +153,17 @@ pub(crate) struct Cleaned {
 pub(crate) fn clean(revision: &Revision, subject: &Subject, text: &str, masker: &mut Masker) -> Cleaned {
     let mut masked = restore::Edits::default();
     let findings = policy::scan_text_into(revision, subject, text, OutputMode::Mask, masker, &mut masked);
-    let masked = masked.edits;
+    cleaned(revision, text, findings, masked.edits, masker)
+}
+
+/// What is made of a text by the edits that its judging gave.
+fn cleaned(
+    revision: &Revision,
+    text: &str,
+    findings: OutputFindings,
+    masked: Vec<Edit>,
+    masker: &mut Masker,
+) -> Cleaned {
     let (taken, given) = masked
         .iter()
         .fold((0, 0), |(taken, given), edit| (taken + edit.range.len(), given + edit.with.len()));
@@ -176,14 +202,23 @@ pub fn judge_answer(
     answer: &Answer,
     masker: &mut Masker,
 ) -> Result<JudgedAnswer, AnswerError> {
-    let mut judged = JudgedAnswer::default();
     if !revision.has_output_rules() {
-        return Ok(judged);
+        return Ok(JudgedAnswer::default());
     }
-    let walk = answer.texts()?;
+    Ok(judge_walk(revision, subject, &answer.texts()?, |text| clean(revision, subject, text, masker)))
+}
+
+/// Judges the texts of a walk by what `clean` makes of each.
+fn judge_walk(
+    revision: &Revision,
+    subject: &Subject,
+    walk: &Walk<'_>,
+    mut clean: impl FnMut(&str) -> Cleaned,
+) -> JudgedAnswer {
+    let mut judged = JudgedAnswer::default();
     let mut edit = walk.edit();
     for (index, unit) in walk.units().iter().enumerate() {
-        let cleaned = clean(revision, subject, &unit.text, masker);
+        let cleaned = clean(&unit.text);
         judged.findings.merge(revision, &cleaned.findings);
         judged.scanned_bytes += unit.text.len() as u64;
         judged.released_bytes += cleaned.released_bytes;
@@ -198,8 +233,8 @@ pub fn judge_answer(
         }
     }
     judged.texts = edit.finish();
-    judged.findings.note_unscanned(revision, subject, &unscanned(&walk, |_| true));
-    Ok(judged)
+    judged.findings.note_unscanned(revision, subject, &unscanned(walk, |_| true));
+    judged
 }
 
 /// Rounds of masking texts that were put together, each for what the round before brought together.

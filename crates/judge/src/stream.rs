@@ -5,6 +5,7 @@ mod channel;
 mod growing;
 mod names;
 mod queue;
+mod watching;
 mod withheld;
 
 use std::borrow::Cow;
@@ -23,6 +24,8 @@ use self::channel::{Channel, Place};
 use self::growing::Rules;
 use self::names::NameSoFar;
 use self::queue::Queued;
+use self::watching::Watching;
+use crate::Cleaned;
 
 /// Growing texts of one answer: choices times fields and tool calls. A stream that opens more is not an answer.
 const CHANNELS_MAX: usize = 1024;
@@ -73,6 +76,8 @@ pub struct StreamJudge {
     whole: OutputFindings,
     /// Bytes of it judged and let go.
     whole_bytes: (u64, u64),
+    /// What a revision beside found in what was judged whole.
+    whole_beside: OutputFindings,
     envelope: Option<Envelope>,
     include_usage: bool,
     /// Written into every frame where the route asks for it.
@@ -97,7 +102,7 @@ impl StreamJudge {
     ) -> Self {
         let judges = revision.has_output_rules();
         Self {
-            rules: Rules { revision, subject, mode },
+            rules: Rules { revision, subject, mode, beside: None },
             judges,
             masker,
             channels: Vec::new(),
@@ -107,6 +112,7 @@ impl StreamJudge {
             queued: VecDeque::new(),
             whole: OutputFindings::default(),
             whole_bytes: (0, 0),
+            whole_beside: OutputFindings::default(),
             envelope: None,
             include_usage,
             policy,
@@ -117,17 +123,45 @@ impl StreamJudge {
         }
     }
 
-    /// Has another judge see every event that this one sees. What that one would release goes nowhere.
-    pub fn watch(&mut self, beside: Self) {
-        self.beside = Some(Box::new(beside));
+    /// Has another revision judge the same answer, before its first event. It changes nothing, and what it finds is told
+    /// once the answer has ended.
+    pub fn watch(&mut self, revision: Arc<Revision>, subject: Subject, masker: Masker) {
+        if self.judges {
+            self.rules.beside = Some(Box::new(Watching { revision, subject, masker }));
+        } else {
+            // Frames pass this judge unread, and shall go on to.
+            let beside = Self::new(revision, subject, OutputMode::Mask, masker, false, None);
+            self.beside = Some(Box::new(beside));
+        }
     }
 
-    /// What the judge beside found once no more comes; what it could not read is left out.
+    /// What the revision beside found once no more comes; what it could not read is left out.
     pub fn findings_beside(&mut self) -> Option<OutputFindings> {
-        let mut beside = self.beside.take()?;
-        // What it still holds counts as an answer that ends here.
-        drop(beside.finish(&mut Vec::new()));
-        Some(beside.findings())
+        if let Some(mut beside) = self.beside.take() {
+            // What it still holds counts as an answer that ends here.
+            drop(beside.finish(&mut Vec::new()));
+            return Some(beside.findings());
+        }
+        let watching = self.rules.beside.as_ref()?;
+        let mut all = std::mem::take(&mut self.whole_beside);
+        for channel in &mut self.channels {
+            channel.text.findings_beside(&watching.revision, &mut all);
+        }
+        Some(all)
+    }
+
+    /// Has the revision beside judge a text that is there as a whole. Gives whether it found anything.
+    fn observe(&mut self, text: &str) -> bool {
+        let Some(watching) = &mut self.rules.beside else { return false };
+        let (revision, subject) = (&watching.revision, &watching.subject);
+        let found = crate::clean(revision, subject, text, &mut watching.masker).findings;
+        self.whole_beside.merge(revision, &found);
+        crate::count(&found) > 0
+    }
+
+    /// Judges a text that is there as a whole.
+    fn clean(&mut self, text: &str) -> Cleaned {
+        crate::clean(&self.rules.revision, &self.rules.subject, text, &mut self.masker)
     }
 
     /// Everything found so far, over all texts of the answer.

@@ -101,76 +101,118 @@ pub fn evaluate_input(
     texts: &[Text<'_>],
     masker: &mut Masker,
 ) -> InputVerdict {
-    let mut scan = Scan::default();
-    let mut redactions = Redactions::new();
-    let mut groups = Vec::new();
-    let mut fired = Fired::default();
-    let mut violated = false;
-    let mut scanned_bytes = 0;
-    let mut finds: Vec<(usize, Vec<Span>)> = Vec::new();
+    let mut pass = Pass::new(revision, subject);
     for (index, text) in texts.iter().enumerate() {
-        if revision.redacts() {
-            masker.note_existing(&text.text);
+        revision.note_existing(&text.text, masker);
+        if revision.judges(text.role) {
+            pass.scan(index, text);
         }
-        if !revision.judges(text.role) {
-            continue;
+    }
+    pass.conclude(texts, allowlist_hits(revision, texts), masker)
+}
+
+/// One revision's way through the texts of a request.
+pub(crate) struct Pass<'r> {
+    revision: &'r Revision,
+    subject: &'r Subject,
+    scan: Scan,
+    redactions: Redactions,
+    groups: Vec<u32>,
+    fired: Fired,
+    violated: bool,
+    scanned_bytes: u64,
+    finds: Vec<(usize, Vec<Span>)>,
+}
+
+impl<'r> Pass<'r> {
+    pub(crate) fn new(revision: &'r Revision, subject: &'r Subject) -> Self {
+        Self {
+            revision,
+            subject,
+            scan: Scan::default(),
+            redactions: Redactions::new(),
+            groups: Vec::new(),
+            fired: Fired::default(),
+            violated: false,
+            scanned_bytes: 0,
+            finds: Vec::new(),
         }
-        scanned_bytes += text.text.len() as u64;
+    }
+
+    /// Searches a text that is judged.
+    pub(crate) fn scan(&mut self, index: usize, text: &Text<'_>) {
+        let mut scan = std::mem::take(&mut self.scan);
         scan.reset();
-        scan.run(revision, subject, &text.text, 0, false);
+        scan.run(self.revision, self.subject, &text.text, 0, false);
+        self.take(index, text, &mut scan);
+        self.scan = scan;
+    }
+
+    /// Takes what was found in it.
+    pub(crate) fn take(&mut self, index: usize, text: &Text<'_>, scan: &mut Scan) {
+        self.scanned_bytes += text.text.len() as u64;
         for span in &scan.spans {
-            let effect = revision.effect(subject, span.what);
-            fired.add(effect);
+            let effect = self.revision.effect(self.subject, span.what);
+            self.fired.add(effect);
             match span.what {
                 What::Term(group) => {
-                    groups.push(group);
-                    violated |= !effect.leaves();
+                    self.groups.push(group);
+                    self.violated |= !effect.leaves();
                 }
-                What::Entity(entity) => *redactions.entry(entity).or_default() += 1,
+                What::Entity(entity) => *self.redactions.entry(entity).or_default() += 1,
             }
         }
         if !scan.spans.is_empty() {
-            finds.push((index, std::mem::take(&mut scan.spans)));
+            self.finds.push((index, std::mem::take(&mut scan.spans)));
         }
     }
-    let denylist_hits = revision.denylist.spellings_of(groups);
-    let allowlist_hits = allowlist_hits(revision, texts);
-    let allowlist_missed = !revision.allowlist.is_empty() && allowlist_hits.is_empty();
-    if allowlist_missed && !violated {
-        fired.add(revision.miss_effect(subject));
-    }
-    let decision = fired.decision();
-    let cuts = matches!(decision, Decision::Rewrite | Decision::Summary);
-    let edits = finds
-        .iter()
-        .filter_map(|(index, spans)| {
-            let text = &texts.get(*index)?.text;
-            let edits = if cuts {
-                rewrite::cut(revision, subject, text, spans, masker)
-            } else {
-                rewrite::redact(revision, text, spans, masker)
-            };
-            (!edits.is_empty()).then_some(TextEdits { text: *index, edits })
-        })
-        .collect();
-    InputVerdict {
-        decision,
-        reason_code: fired.reason_code(!redactions.is_empty()),
-        fired,
-        allowlist_missed,
-        denylist_hits,
-        allowlist_hits,
-        triggered_categories: Vec::new(),
-        redactions,
-        edits,
-        add_instruction: cuts,
-        scanned_bytes,
-        unscanned: Unscanned::default(),
+
+    pub(crate) fn conclude(
+        mut self,
+        texts: &[Text<'_>],
+        allowlist_hits: Vec<Arc<str>>,
+        masker: &mut Masker,
+    ) -> InputVerdict {
+        let (revision, subject) = (self.revision, self.subject);
+        let denylist_hits = revision.denylist.spellings_of(self.groups);
+        let allowlist_missed = !revision.allowlist.is_empty() && allowlist_hits.is_empty();
+        if allowlist_missed && !self.violated {
+            self.fired.add(revision.miss_effect(subject));
+        }
+        let decision = self.fired.decision();
+        let cuts = matches!(decision, Decision::Rewrite | Decision::Summary);
+        let edits = self
+            .finds
+            .iter()
+            .filter_map(|(index, spans)| {
+                let text = &texts.get(*index)?.text;
+                let edits = if cuts {
+                    rewrite::cut(revision, subject, text, spans, masker)
+                } else {
+                    rewrite::redact(revision, text, spans, masker)
+                };
+                (!edits.is_empty()).then_some(TextEdits { text: *index, edits })
+            })
+            .collect();
+        InputVerdict {
+            decision,
+            reason_code: self.fired.reason_code(!self.redactions.is_empty()),
+            fired: self.fired,
+            allowlist_missed,
+            denylist_hits,
+            allowlist_hits,
+            triggered_categories: Vec::new(),
+            redactions: self.redactions,
+            edits,
+            add_instruction: cuts,
+            scanned_bytes: self.scanned_bytes,
+            unscanned: Unscanned::default(),
+        }
     }
 }
 
 /// The allowlist looks at the content of the last user message only.
-fn allowlist_hits(revision: &Revision, texts: &[Text<'_>]) -> Vec<Arc<str>> {
+pub(crate) fn allowlist_hits(revision: &Revision, texts: &[Text<'_>]) -> Vec<Arc<str>> {
     if revision.allowlist.is_empty() {
         return Vec::new();
     }

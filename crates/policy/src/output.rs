@@ -97,11 +97,6 @@ impl OutputFindings {
     pub fn stops(&self) -> bool {
         self.fired.decision() > Decision::Rewrite
     }
-
-    /// The same in a call that a reviewer may have let pass.
-    pub fn stops_in(&self, subject: &Subject) -> bool {
-        self.stops() && !(subject.granted && self.fired.decision() == Decision::Escalate)
-    }
 }
 
 /// The scan of one channel of streamed text: one choice's content, for example.
@@ -243,17 +238,13 @@ pub fn scan_text_into(
 ) -> OutputFindings {
     let mut scan = Scan::default();
     let decided = scan.run(revision, subject, text, 0, false);
-    if scan.spans.is_empty() {
-        return OutputFindings::default();
-    }
-    let mut release = Release::new(mode);
-    release.pass(revision, subject, &scan, text, 0, decided, masker, released);
-    release.findings
+    debug_assert_eq!(decided, text.len());
+    Release::whole(revision, subject, &scan, text, mode, masker, released)
 }
 
 /// Turns finds into what may leave.
 #[derive(Debug)]
-struct Release {
+pub(crate) struct Release {
     mode: OutputMode,
     findings: OutputFindings,
     /// Groups of the terms found, sorted; `findings` has their spellings.
@@ -266,6 +257,24 @@ struct Release {
 impl Release {
     fn new(mode: OutputMode) -> Self {
         Self { mode, findings: OutputFindings::default(), groups: Vec::new(), covered: 0, stopped: false }
+    }
+
+    /// Releases a whole text as the finds of `scan` allow; nothing where nothing was found.
+    pub(crate) fn whole(
+        revision: &Revision,
+        subject: &Subject,
+        scan: &Scan,
+        text: &str,
+        mode: OutputMode,
+        masker: &mut Masker,
+        out: &mut impl Released,
+    ) -> OutputFindings {
+        if scan.spans.is_empty() {
+            return OutputFindings::default();
+        }
+        let mut release = Self::new(mode);
+        release.pass(revision, subject, scan, text, 0, text.len(), masker, out);
+        release.findings
     }
 
     /// Releases `text[from..to]` as the finds of `scan` allow. Gives the bytes released.
@@ -291,13 +300,11 @@ impl Release {
         for span in &scan.spans {
             let effect = revision.effect(subject, span.what);
             self.findings.fired.add(effect);
-            // What a reviewer let pass stays, but for entities: those are replaced all the same.
-            let is_granted = subject.granted && effect.action == Decision::Escalate;
-            if effect.leaves() || (is_granted && matches!(span.what, What::Term(_))) {
+            if effect.leaves() {
                 self.count(span.what);
                 continue;
             }
-            let stops = self.mode == OutputMode::Stop && effect.stops() && !is_granted;
+            let stops = self.mode == OutputMode::Stop && effect.stops();
             with.clear();
             if span.start >= at {
                 let kept = text.get(at..span.start).unwrap_or_default();

@@ -7,6 +7,7 @@ use crate::document::{Category, PolicyDocument, ResponseMode, Unscannable};
 use crate::effects::{Effects, RuleEffect};
 use crate::entities::{EntitySet, EntityType};
 use crate::input::Role;
+use crate::masker::Masker;
 use crate::matching::normalise;
 use crate::matching::terms::Terms;
 use crate::problems::Problem;
@@ -194,6 +195,13 @@ impl Revision {
     /// Whether entities of this type stay as they are in a call.
     pub(crate) fn leaves_entity(&self, subject: &Subject, entity: EntityType) -> bool {
         self.effects.has_entities() && self.entity_effect(subject, entity).leaves()
+    }
+
+    /// Notes the placeholders that a text of the request holds already.
+    pub(crate) fn note_existing(&self, text: &str, masker: &mut Masker) {
+        if self.redacts() {
+            masker.note_existing(text);
+        }
     }
 
     /// Whether personal data and secrets are replaced.

@@ -72,6 +72,38 @@ impl Scan {
         decided
     }
 
+    /// Starts over with a whole text, which is searched step by step: see [`crate::Pair`].
+    pub(crate) fn begin(&mut self) {
+        self.reset();
+        self.spans.clear();
+        self.left.clear();
+    }
+
+    pub(crate) fn whole_entities(&mut self, revision: &Revision, text: &str) {
+        self.find_entities(revision, text, 0, false);
+    }
+
+    pub(crate) fn whole_terms(&mut self, terms: &Terms, text: &str) {
+        self.find_terms(terms, Part { text, before: Before::START, more: false });
+    }
+
+    pub(crate) fn copy_entities(&mut self, other: &Self) {
+        self.tail_end = other.tail_end;
+        self.entities.clone_from(&other.entities);
+    }
+
+    pub(crate) fn copy_terms(&mut self, other: &Self) {
+        self.terms.clone_from(&other.terms);
+    }
+
+    pub(crate) fn terms_mut(&mut self) -> &mut Vec<Found> {
+        &mut self.terms
+    }
+
+    pub(crate) fn keep_whole(&mut self, revision: &Revision, subject: &Subject, text: &str) {
+        self.keep_decided(revision, subject, 0, text.len());
+    }
+
     /// Groups of all terms found by the last run, the undecided part included.
     pub(crate) fn all_groups(&self) -> impl Iterator<Item = u32> {
         self.terms.iter().map(|found| found.group)

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use policy::Revision;
 use policy::rollout::{Bucket, Choice, choose};
+use policy::{Pair, Revision};
 
 use crate::rollback::Rollback;
 
@@ -13,6 +13,8 @@ use crate::rollback::Rollback;
 pub struct PolicySet {
     stable: Option<Arc<Revision>>,
     candidate: Option<Candidate>,
+    /// Both, to be judged by at once.
+    pair: Option<Arc<Pair>>,
 }
 
 /// A revision that is tried out.
@@ -29,13 +31,19 @@ pub struct Candidate {
 impl PolicySet {
     /// A policy without a candidate.
     pub fn stable(revision: Arc<Revision>) -> Self {
-        Self { stable: Some(revision), candidate: None }
+        Self { stable: Some(revision), candidate: None, pair: None }
     }
 
     /// A policy with a candidate. Without a stable revision nothing is applied, so that only who asked for it in so many
     /// words (`allow_without_stable`) may leave it out.
     pub fn with_candidate(stable: Option<Arc<Revision>>, candidate: Candidate) -> Self {
-        Self { stable, candidate: Some(candidate) }
+        let pair = stable.as_ref().map(|stable| {
+            let (stable, candidate) = (Arc::clone(stable), Arc::clone(&candidate.revision));
+            // A canary acts, a shadow never does.
+            let canary = candidate.document().rollout.canary.enabled;
+            Arc::new(if canary { Pair::new(candidate, stable) } else { Pair::new(stable, candidate) })
+        });
+        Self { stable, candidate: Some(candidate), pair }
     }
 
     /// The revision that is applied.
@@ -46,6 +54,11 @@ impl PolicySet {
     /// The revision that is tried out.
     pub fn candidate(&self) -> Option<&Candidate> {
         self.candidate.as_ref()
+    }
+
+    /// Both revisions, the one first that acts where both are judged.
+    pub fn pair(&self) -> Option<&Arc<Pair>> {
+        self.pair.as_ref()
     }
 
     /// The policy's name.

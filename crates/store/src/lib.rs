@@ -7,7 +7,6 @@ mod blocked;
 mod checkpoint;
 mod commit;
 mod error;
-mod escalations;
 mod files;
 mod options;
 mod orders;
@@ -22,7 +21,6 @@ mod rows;
 mod schema;
 mod state;
 mod tail;
-mod tickets;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +29,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use audit::log::{AppendError, AuditLog, Durable, LogHealth, LogStats, Record};
-use escalation::FingerprintKey;
 use tokio::sync::{oneshot, watch};
 
 pub use error::StoreError;
@@ -58,7 +55,6 @@ pub struct Store {
     path: PathBuf,
     recovered: u64,
     problems: Vec<String>,
-    fingerprint_key: FingerprintKey,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -83,7 +79,6 @@ impl Store {
         };
         limit_file(&db, options.file_bytes_max).map_err(failed(&path, "opened"))?;
         let cursors = load_cursors(&db).map_err(failed(&path, "read"))?;
-        let fingerprint_key = escalations::fingerprint_key(&db).map_err(failed(&path, "written"))?;
         let mut problems = Vec::new();
         if let Err(error) = ballast.restore() {
             problems.push(format!(
@@ -122,8 +117,7 @@ impl Store {
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| StoreError::File { path: path.clone(), source })?;
-        let writer = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { shared, reads, path, recovered, problems, fingerprint_key, writer }))
+        Ok(Arc::new(Self { shared, reads, path, recovered, problems, writer: Mutex::new(Some(thread)) }))
     }
 
     fn load(path: &Path) -> Result<(rusqlite::Connection, State, u64), StoreError> {

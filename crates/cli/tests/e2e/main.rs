@@ -15,7 +15,6 @@ mod answers;
 mod chat;
 mod delivery;
 mod errors;
-mod escalation;
 mod faults;
 mod management;
 mod privacy;

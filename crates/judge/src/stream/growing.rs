@@ -7,6 +7,7 @@ use llm_api::arguments::{Escapes, Parts, Reader, Spelling};
 use llm_api::json::{encode_str, escape_str};
 use policy::{Flow, Masker, OutputFindings, OutputMode, OutputScan, Released, Revision, Subject};
 
+use super::watching::{Watched, Watching};
 use crate::restore::Restorer;
 
 /// Raw text of a quoted string that is done with, before it is moved out of the way.
@@ -18,12 +19,14 @@ pub(super) struct Rules {
     pub(super) revision: Arc<Revision>,
     pub(super) subject: Subject,
     pub(super) mode: OutputMode,
+    /// What judges beside, and is only told.
+    pub(super) beside: Option<Box<Watching>>,
 }
 
 impl Rules {
     /// Whether a stream ends where this was found in a text that was judged whole.
     pub(super) fn stops(&self, findings: &OutputFindings) -> bool {
-        self.mode == OutputMode::Stop && findings.stops_in(&self.subject)
+        self.mode == OutputMode::Stop && findings.stops()
     }
 }
 
@@ -71,6 +74,20 @@ impl Growing {
                     all.merge(revision, open.text.scan.findings());
                 }
             }
+        }
+    }
+
+    /// Appends what the revision beside found, no more to come.
+    pub(super) fn findings_beside(&mut self, revision: &Revision, all: &mut OutputFindings) {
+        let open = match self {
+            Self::Plain(text) => text.beside.take(),
+            Self::Arguments(arguments) => {
+                all.merge(revision, &arguments.findings_beside);
+                arguments.open.as_mut().and_then(|open| open.text.beside.take())
+            }
+        };
+        if let Some(watched) = open {
+            all.merge(revision, &watched.finish());
         }
     }
 
@@ -123,6 +140,7 @@ impl Growing {
 pub(super) struct Text {
     scan: OutputScan,
     restorer: Option<Restorer>,
+    beside: Option<Box<Watched>>,
 }
 
 impl Text {
@@ -130,10 +148,14 @@ impl Text {
         Self {
             scan: OutputScan::new(Arc::clone(&rules.revision), &rules.subject, rules.mode),
             restorer: Restorer::of(&rules.revision),
+            beside: rules.beside.as_deref().map(|watching| Box::new(Watched::new(watching))),
         }
     }
 
     fn push(&mut self, piece: &str, masker: &mut Masker, out: &mut impl Released) -> Flow {
+        if let Some(beside) = &mut self.beside {
+            beside.push(piece);
+        }
         let Some(restorer) = &mut self.restorer else { return self.scan.push(piece, masker, out) };
         let flow = self.scan.push(piece, masker, &mut restorer.pieces);
         restorer.pass(masker, flow == Flow::Stop, out);
@@ -163,6 +185,8 @@ pub(super) struct Arguments {
     open: Option<Open>,
     /// Of the texts that are complete.
     findings: OutputFindings,
+    /// Likewise, by the revision beside.
+    findings_beside: OutputFindings,
     is_changed: bool,
     bytes: (u64, u64),
     stopped: bool,
@@ -251,6 +275,9 @@ impl Parts for Judged<'_> {
         }
         let arguments = &mut *self.arguments;
         arguments.findings.merge(&self.rules.revision, open.text.scan.findings());
+        if let (Some(watching), Some(watched)) = (&self.rules.beside, open.text.beside.take()) {
+            arguments.findings_beside.merge(&watching.revision, &watched.finish());
+        }
         arguments.is_changed |= open.text.is_changed();
         let bytes = open.text.bytes();
         arguments.bytes = (arguments.bytes.0 + bytes.0, arguments.bytes.1 + bytes.1);

@@ -7,7 +7,6 @@ use llm_api::json::{Splice, encode_str};
 use llm_api::walk::is_name_text;
 
 use super::{CHANNELS_MAX, StreamJudge, too_many};
-use crate::clean;
 
 /// Bytes of a name before a piece that are judged with it: the reach of any rule.
 const LOOK_BACK_BYTES: usize = 4096;
@@ -47,14 +46,17 @@ impl StreamJudge {
         let is_structure = name.member != "name" && is_name_text(&name.text) && is_name_text(&joined);
         let mut with = None;
         if !is_structure {
-            let cleaned = clean(&self.rules.revision, &self.rules.subject, &name.text, &mut self.masker);
+            if !self.observe(&name.text) && !before.is_empty() {
+                self.observe(&joined);
+            }
+            let cleaned = self.clean(&name.text);
             let mut found = cleaned.findings;
             self.whole_bytes.0 += name.text.len() as u64;
             self.whole_bytes.1 += cleaned.released_bytes;
             if !cleaned.edits.is_empty() {
                 with = Some(policy::apply_edits(&name.text, &cleaned.edits));
             } else if !before.is_empty() {
-                let cleaned = clean(&self.rules.revision, &self.rules.subject, &joined, &mut self.masker);
+                let cleaned = self.clean(&joined);
                 if cleaned.findings.changed {
                     found = cleaned.findings;
                     with = Some(self.rules.revision.mask().to_owned());

@@ -8,7 +8,6 @@ use llm_api::walk::Walk;
 use policy::OutputFindings;
 
 use super::{StreamJudge, too_many};
-use crate::clean;
 
 /// Withheld parts of one answer in bytes: past it the stream is given up rather than held in memory.
 const WITHHELD_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -77,7 +76,8 @@ impl StreamJudge {
         let mut stops = false;
         let mut is_changed = false;
         for (index, unit) in walk.units().iter().enumerate() {
-            let cleaned = clean(&self.rules.revision, &self.rules.subject, &unit.text, &mut self.masker);
+            self.observe(&unit.text);
+            let cleaned = self.clean(&unit.text);
             stops |= self.rules.stops(&cleaned.findings);
             self.whole.merge(&self.rules.revision, &cleaned.findings);
             self.whole_bytes.0 += unit.text.len() as u64;
@@ -90,6 +90,11 @@ impl StreamJudge {
         findings.note_unscanned(&self.rules.revision, &self.rules.subject, &unread);
         stops |= self.rules.stops(&findings);
         self.whole.merge(&self.rules.revision, &findings);
+        if let Some(watching) = &self.rules.beside {
+            let mut findings = OutputFindings::default();
+            findings.note_unscanned(&watching.revision, &watching.subject, &unread);
+            self.whole_beside.merge(&watching.revision, &findings);
+        }
         let text = edit.finish().apply(json.as_bytes());
         Ok((is_changed.then(|| String::from_utf8(text).unwrap_or_default()), stops))
     }

@@ -16,6 +16,7 @@ mod bounds;
 mod fixtures;
 mod restore;
 mod tools;
+mod watching;
 
 pub(crate) fn revision(rules: Value) -> Arc<Revision> {
     let document = PolicyDocument::parse(&json!({"policy_id": "p", "rules": rules})).unwrap();

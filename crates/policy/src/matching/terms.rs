@@ -132,6 +132,15 @@ impl Terms {
         self.groups.iter().position(is_it).and_then(|group| u32::try_from(group).ok())
     }
 
+    /// The normal form of each group, in the order of the groups.
+    pub(crate) fn forms(&self) -> impl Iterator<Item = (String, u32)> {
+        let spelling = |group: &Group| {
+            let member = group.members.first().and_then(|member| self.spellings.get(*member as usize));
+            member.map_or_else(String::new, |term| normalise(term))
+        };
+        self.groups.iter().map(spelling).zip(0..)
+    }
+
     /// All spellings, in the policy's order.
     pub(crate) fn spellings(&self) -> &[Arc<str>] {
         &self.spellings

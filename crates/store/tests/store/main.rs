@@ -11,7 +11,6 @@
 
 mod append;
 mod blocked;
-mod escalations;
 mod events;
 mod model;
 mod outbox;
