@@ -66,6 +66,18 @@ pub(crate) fn find(
             at += 1;
             continue;
         }
+        if place == Place::Letter
+            && at != mail_start
+            && at != credentials
+            && (view.before(at).is_some_and(is_word) || openings.is_prose(&view, at))
+        {
+            let next = view.run(at, is_word);
+            if mail_start < next {
+                mail = email::next_after(&view, mail);
+            }
+            at = next;
+            continue;
+        }
         let mut best = Typed::none(&view);
         if let Some(candidate) = mail.filter(|mail| mail.start == at) {
             best = best.or(EntityType::EmailAddress, email::at(&view, candidate));
@@ -318,6 +330,27 @@ impl Openings {
         Some(self.bucket(first, second))
     }
 
+    /// Whether the word at a letter begins as words of prose do and nothing that is looked for does. Most words do, and
+    /// this is all that is asked of them.
+    fn is_prose(&self, view: &View<'_>, at: usize) -> bool {
+        let Some(&[first, second, third, fourth, fifth, _, seventh]) =
+            view.bytes.get(at..at + 7).and_then(|bytes| bytes.first_chunk::<7>())
+        else {
+            return false;
+        };
+        let begins = match (second, third) {
+            (b' ', _) => true,
+            (b'a'..=b'z', b' ') => !fourth.is_ascii_digit(),
+            (b'a'..=b'z', b'a'..=b'z') => !seventh.is_ascii_digit(),
+            _ => false,
+        };
+        let is_marked = matches!(fifth, b'.' | b'Q');
+        let may_be_discord = matches!(first, b'M' | b'N' | b'O');
+        let is_hex = first.is_ascii_hexdigit() && second.is_ascii_hexdigit();
+        let opens = self.index.get(Self::place(first, second)) != Some(&0);
+        begins && !(is_marked || may_be_discord || is_hex || opens)
+    }
+
     fn bucket(&self, first: u8, second: u8) -> &[(&'static [u8], Opening)] {
         let bucket = self.index.get(Self::place(first, second)).copied().unwrap_or_default();
         self.buckets.get(usize::from(bucket)).map(Vec::as_slice).unwrap_or_default()
@@ -386,6 +419,23 @@ mod tests {
             }
         }
         view::work::take()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn prose_is_nothing_that_is_looked_for(
+            text in "[A-Za-z_]([a-z]{1,2}|[a-z]? )[A-Za-z0-9 .:~Q_-]{4,60}",
+            more in proptest::bool::ANY,
+        ) {
+            let wanted = EntityType::ALL.iter().copied().collect();
+            let view = View { text: &text, bytes: text.as_bytes(), wanted, floor: 0, more };
+            if OPENINGS.is_prose(&view, 0) {
+                let attempt = letters(&view, 0, &OPENINGS).attempt;
+                // A word that may go on is waited for; whatever follows, it is none.
+                proptest::prop_assert!(matches!(attempt, Attempt::No | Attempt::More));
+                proptest::prop_assert!(attempt == Attempt::No || more);
+            }
+        }
     }
 
     /// Texts of near-matches: each makes some scanner look far and find nothing, or find much.
