@@ -16,6 +16,10 @@ check: arrows
 arrows:
     ./scripts/arrows
 
+# each fuzz target for a few seconds
+fuzz-smoke *ARGS:
+    ./scripts/fuzz-smoke {{ARGS}}
+
 # licences, advisories and bans
 deny:
     ./scripts/deny

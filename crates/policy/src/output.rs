@@ -9,7 +9,7 @@ use crate::effects::Fired;
 use crate::entities::CONTEXT_BYTES;
 use crate::masker::{From, Masker};
 use crate::revision::Revision;
-use crate::scan::{Scan, What};
+use crate::scan::{Scan, Span, What};
 use crate::subject::Subject;
 use crate::unscanned::Unscanned;
 use crate::verdict::{Decision, Redactions};
@@ -331,18 +331,13 @@ impl Release {
             }
             if stops {
                 self.stopped = true;
-                self.note(revision, scan.all_groups());
+                // What begins later may not be there yet, by the cut of the stream: it is not told.
+                self.note(revision, groups(scan.spans.iter().take_while(|other| other.start <= span.start)));
                 return released as u64;
             }
             at = at.max(span.end);
         }
-        self.note(
-            revision,
-            scan.spans.iter().filter_map(|span| match span.what {
-                What::Term(group) => Some(group),
-                What::Entity(_) => None,
-            }),
-        );
+        self.note(revision, groups(scan.spans.iter()));
         let kept = text.get(at..to).unwrap_or_default();
         if !kept.is_empty() {
             out.kept(kept);
@@ -366,4 +361,12 @@ impl Release {
             self.findings.denylist_hits = revision.denylist.spellings_of(self.groups.iter().copied());
         }
     }
+}
+
+/// The groups of the terms among some finds.
+fn groups<'s>(spans: impl Iterator<Item = &'s Span>) -> impl Iterator<Item = u32> {
+    spans.filter_map(|span| match span.what {
+        What::Term(group) => Some(group),
+        What::Entity(_) => None,
+    })
 }

@@ -104,11 +104,6 @@ impl Scan {
         self.keep_decided(revision, subject, 0, text.len());
     }
 
-    /// Groups of all terms found by the last run, the undecided part included.
-    pub(crate) fn all_groups(&self) -> impl Iterator<Item = u32> {
-        self.terms.iter().map(|found| found.group)
-    }
-
     /// Starts over with another text.
     pub(crate) fn reset(&mut self) {
         self.before = Before::START;
