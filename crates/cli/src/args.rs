@@ -71,6 +71,9 @@ pub(crate) enum Command {
     Project(ProjectCommand),
     /// Print the description of the API (OpenAPI 3.1), as a gateway serves it at /openapi.json.
     Openapi,
+    /// Requests that wait for a review: list, read and decide them; while the gateway runs.
+    #[command(subcommand)]
+    Escalation(EscalationCommand),
     /// Stand-ins for a model and for Datadog, for tests and trials.
     #[command(subcommand)]
     Demo(DemoCommand),
@@ -388,6 +391,76 @@ pub(crate) struct SelectionArgs {
     /// The events that the destination would not take; those that go through now count as delivered.
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub(crate) dead: bool,
+}
+
+/// Commands about reviews.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EscalationCommand {
+    /// List reviews, newest first.
+    List(EscalationListArgs),
+    /// Show one, with the judged messages where the policy keeps them.
+    Show {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The review's id.
+        #[arg(value_name = "ID")]
+        id: uuid::Uuid,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let the same request pass for the policy's `grant_minutes`.
+    Approve(DecideArgs),
+    /// Refuse the same request for the policy's `sla_minutes`.
+    Deny(DecideArgs),
+}
+
+/// Arguments of `escalation list`.
+#[derive(Debug, Args)]
+pub(crate) struct EscalationListArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Only in this state: open, approved, denied or expired.
+    #[arg(long, value_name = "STATE", value_parser = parse_state)]
+    pub(crate) state: Option<escalation::State>,
+    /// Only of this policy.
+    #[arg(long, value_name = "ID")]
+    pub(crate) policy_id: Option<String>,
+    /// Only of this project.
+    #[arg(long, value_name = "ID")]
+    pub(crate) project_id: Option<String>,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) limit: u64,
+    /// Where the page before ended.
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `escalation approve` and `escalation deny`.
+#[derive(Debug, Args)]
+pub(crate) struct DecideArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// The review's id.
+    #[arg(value_name = "ID")]
+    pub(crate) id: uuid::Uuid,
+    /// Why; it is kept with the review and in no event.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_state(name: &str) -> Result<escalation::State, String> {
+    escalation::State::ALL
+        .into_iter()
+        .find(|state| state.as_str() == name)
+        .ok_or_else(|| "one of open, approved, denied, expired".to_owned())
 }
 
 /// Stand-ins, each on its own.

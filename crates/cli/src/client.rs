@@ -34,8 +34,18 @@ impl Client {
     /// # Errors
     /// Where the HTTP client cannot be set up.
     pub(crate) fn new(config: &Config, operate: bool) -> anyhow::Result<Result<Self, NoGateway>> {
-        let fits = |token: &&control::config::AdminToken| !operate || token.role.may_operate();
-        let Some(token) = config.admin_tokens.iter().find(fits) else {
+        Self::with(config, |role| !operate || role.may_operate())
+    }
+
+    /// The same with the first token whose role fits.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub(crate) fn with(
+        config: &Config,
+        fits: impl Fn(control::config::Role) -> bool,
+    ) -> anyhow::Result<Result<Self, NoGateway>> {
+        let Some(token) = config.admin_tokens.iter().find(|token| fits(token.role)) else {
             return Ok(Err(NoGateway::NoToken));
         };
         let Some(host) = reachable(&config.listen) else {

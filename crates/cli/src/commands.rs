@@ -5,6 +5,7 @@ pub(crate) mod audit;
 mod check;
 mod demo;
 mod desired;
+mod escalation;
 mod export;
 mod flips;
 mod policy;
@@ -32,6 +33,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(command) => desired::key(command).await,
         Command::Project(command) => desired::project(command).await,
         Command::Openapi => schema::openapi(),
+        Command::Escalation(command) => escalation::run(command).await,
         Command::Demo(command) => demo::run(command).await,
     }
 }

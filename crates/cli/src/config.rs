@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 
 use audit::export::ExportConfig;
 use control::config::AdminToken;
+use escalation::Channels;
 use gateway::config::Limits;
 use policy::problems::{Problem, read_all};
 use registry::Desired;
-use registry::desired_state::{Declared, DeclaredPolicy};
+use registry::desired_state::{Declared, DeclaredPolicy, Requirements};
 use serde_json::Value;
 
 use crate::config::environment::{Substitution, substitute};
@@ -53,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) admin_tokens: Vec<AdminToken>,
     /// Destinations.
     pub(crate) exports: Vec<ExportConfig>,
+    /// How reviewers hear of escalations, and what content is encrypted with.
+    pub(crate) channels: Channels,
     /// Upstreams, projects and prices; its policies are empty, see [`Config::policies`].
     pub(crate) desired: Desired,
     /// Policy documents, in the order of their files.
@@ -90,7 +93,12 @@ impl Config {
         if let Some(raw) = raw {
             let stamp = policies::stamp(&raw.policies, file);
             let loaded = policies::load(&raw.policies, file, &mut problems, &mut located);
-            config = validate::validate(file, &raw, loaded, stamp, &mut problems);
+            let channels = validate::channels(&raw, &mut problems);
+            if let (Some(channels), Some(policies)) = (&channels, &loaded) {
+                located.extend(policies::unmet(channels, policies));
+            }
+            let channels = channels.unwrap_or_default();
+            config = validate::validate(file, &raw, loaded, stamp, channels, &mut problems);
         }
         // What a value is that is not there has been said; what else is wrong with it means nothing.
         let mut at = 0;
@@ -116,6 +124,7 @@ impl Config {
         let policies = policies::load(&self.policy_patterns, &self.file, &mut problems, &mut located);
         if let Some(policies) = &policies {
             validate::follow(&self.desired, policies, &mut problems);
+            located.extend(policies::unmet(&self.channels, policies));
         }
         // The lines of the configuration as it is now may be others than those in force.
         located.extend(locate(&self.file, &Lines::default(), problems));
@@ -139,6 +148,10 @@ impl Config {
             base: self.desired.clone(),
             policies: self.policies.iter().map(policy).collect(),
             file: self.file.display().to_string(),
+            requirements: {
+                let channels = self.channels.clone();
+                Requirements::new(move |document| channels.check(document))
+            },
         }
     }
 }

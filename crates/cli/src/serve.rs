@@ -3,6 +3,7 @@
 
 mod app;
 mod destinations;
+mod escalations;
 mod evidence;
 mod reload;
 mod rollouts;

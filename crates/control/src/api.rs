@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use crate::config::Role;
 use crate::reply::Failure;
-use crate::routes::{exports, history, policies, projects, simulate};
+use crate::routes::{escalations, exports, history, policies, projects, simulate};
 use crate::{PREFIX, routes::percent_decoded};
 
 /// What a route does.
@@ -32,6 +32,10 @@ pub(crate) enum Operation {
     ExportStatus,
     TestExport,
     ReplayExport,
+    ListEscalations,
+    ReadEscalation,
+    ApproveEscalation,
+    DenyEscalation,
     History,
     Audit,
 }
@@ -43,6 +47,8 @@ pub(crate) enum Access {
     Read,
     /// Whoever changes and operates what is governed: `admin` and `editor`.
     Edit,
+    /// Whoever decides on escalations: `admin` and `reviewer`.
+    Review,
 }
 
 impl Access {
@@ -51,6 +57,7 @@ impl Access {
         match self {
             Self::Read => true,
             Self::Edit => matches!(role, Role::Admin | Role::Editor),
+            Self::Review => matches!(role, Role::Admin | Role::Reviewer),
         }
     }
 
@@ -59,6 +66,7 @@ impl Access {
         match self {
             Self::Read => "`admin`, `editor`, `reviewer` or `auditor`",
             Self::Edit => "`admin` or `editor`",
+            Self::Review => "`admin` or `reviewer`",
         }
     }
 }
@@ -313,6 +321,52 @@ pub(crate) static ROUTES: &[Route] = &[
         query: &[],
         body: Some(|schemas| schemas.subschema_for::<exports::ReplayBody>()),
         answer: |schemas| schemas.subschema_for::<exports::Replayed>(),
+    },
+    Route {
+        method: Method::GET,
+        path: "escalations",
+        operation: Operation::ListEscalations,
+        access: Access::Read,
+        summary: "Requests that wait for a review or had one, newest first.",
+        query: &[
+            parameter("state", "Only in this state: open, approved, denied or expired."),
+            parameter("policy_id", "Only of this policy."),
+            parameter("project_id", "Only of this project."),
+            parameter("limit", "At most so many, 1 to 1000; 100 where absent."),
+            parameter("cursor", "What `next` of the page before said."),
+        ],
+        body: None,
+        answer: |schemas| schemas.subschema_for::<escalations::Page>(),
+    },
+    Route {
+        method: Method::GET,
+        path: "escalations/{id}",
+        operation: Operation::ReadEscalation,
+        access: Access::Read,
+        summary: "One of them, with the judged messages where the policy keeps them and the role may read them.",
+        query: &[],
+        body: None,
+        answer: |schemas| schemas.subschema_for::<escalations::Entry>(),
+    },
+    Route {
+        method: Method::POST,
+        path: "escalations/{id}/approve",
+        operation: Operation::ApproveEscalation,
+        access: Access::Review,
+        summary: "Let the same request pass for the policy's `grant_minutes`.",
+        query: &[],
+        body: Some(|schemas| schemas.subschema_for::<escalations::DecisionBody>()),
+        answer: |schemas| schemas.subschema_for::<escalations::Entry>(),
+    },
+    Route {
+        method: Method::POST,
+        path: "escalations/{id}/deny",
+        operation: Operation::DenyEscalation,
+        access: Access::Review,
+        summary: "Refuse the same request for the policy's `sla_minutes`.",
+        query: &[],
+        body: Some(|schemas| schemas.subschema_for::<escalations::DecisionBody>()),
+        answer: |schemas| schemas.subschema_for::<escalations::Entry>(),
     },
     Route {
         method: Method::GET,

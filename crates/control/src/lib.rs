@@ -22,7 +22,7 @@ use registry::desired_state::Author;
 use crate::api::{Found, Operation};
 use crate::auth::{Caller, Tokens};
 use crate::config::AdminToken;
-use crate::ports::{Evidence, Exports};
+use crate::ports::{Escalations, Evidence, Exports};
 use crate::reply::Failure;
 
 /// What the path of every route starts with.
@@ -37,6 +37,8 @@ pub struct Ports {
     pub evidence: Arc<dyn Evidence>,
     /// The destinations.
     pub exports: Arc<dyn Exports>,
+    /// Reviews.
+    pub escalations: Arc<dyn Escalations>,
     /// Policies, projects and keys.
     pub state: Arc<DesiredState>,
     /// Where simulations are recorded.
@@ -81,17 +83,21 @@ impl Control {
                 format!("the role `{role}` may not do this: use a token of role {}", access.roles());
             return Err(Failure::forbidden(message));
         }
-        self.dispatch(&found, request, author(caller, request.headers())).await
+        let author = author(caller.clone(), request.headers());
+        self.dispatch(&found, request, &caller, author).await
     }
 
     async fn dispatch(
         &self,
         found: &Found,
         request: &Request<Bytes>,
+        caller: &Caller,
         author: Author,
     ) -> Result<Response<Bytes>, Failure> {
-        use crate::routes::{policies, projects, simulate};
-        let Ports { evidence, exports, state, log } = &self.ports;
+        use escalation::Verdict;
+
+        use crate::routes::{escalations as reviews, policies, projects, simulate};
+        let Ports { evidence, exports, escalations, state, log } = &self.ports;
         let (query, headers, body) = (request.uri().query(), request.headers(), request.body());
         let (first, second) = (found.parameter(0), found.parameter(1));
         match found.route.operation {
@@ -117,6 +123,14 @@ impl Control {
             Operation::ExportStatus => routes::exports::status(&**exports, first),
             Operation::TestExport => routes::exports::test(&**exports, first).await,
             Operation::ReplayExport => routes::exports::replay(&**exports, first, body).await,
+            Operation::ListEscalations => reviews::list(&**escalations, query).await,
+            Operation::ReadEscalation => reviews::show(&**escalations, first, caller).await,
+            Operation::ApproveEscalation => {
+                reviews::decide(&**escalations, first, Verdict::Approve, body, caller).await
+            }
+            Operation::DenyEscalation => {
+                reviews::decide(&**escalations, first, Verdict::Deny, body, caller).await
+            }
             Operation::History => routes::history::list(&**evidence, routes::history::HISTORY, query).await,
             Operation::Audit => routes::history::list(&**evidence, &[], query).await,
         }

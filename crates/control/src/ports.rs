@@ -5,6 +5,8 @@ use audit::delivery::{DestinationStatus, ReplayError, ReplayReport, Selection};
 use audit::event::EventType;
 use audit::export::{TestError, TestReport};
 use audit::outbox::{BoxFuture, StoredEvent};
+use escalation::tickets::{DecideError, TicketFilter, WithContent};
+use escalation::{Desk, Ticket, Verdict};
 use policy::Decision;
 use uuid::Uuid;
 
@@ -46,6 +48,24 @@ pub trait Evidence: Send + Sync + 'static {
     fn events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<StoredEvent>, PortError>>;
 }
 
+/// Reviews.
+pub trait Escalations: Send + Sync + 'static {
+    /// The tickets that match, newest first.
+    fn list(&self, filter: TicketFilter) -> BoxFuture<'_, Result<Vec<Ticket>, PortError>>;
+
+    /// One ticket and, where `with_content` asks for it and it is kept, the judged messages as JSON.
+    fn find(&self, id: Uuid, with_content: bool) -> BoxFuture<'_, Result<Option<WithContent>, PortError>>;
+
+    /// Ends a ticket.
+    fn decide<'a>(
+        &'a self,
+        id: Uuid,
+        verdict: Verdict,
+        actor: &'a str,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<Ticket, DecideError>>;
+}
+
 /// The destinations.
 pub trait Exports: Send + Sync + 'static {
     /// All of them, in the order of the configuration.
@@ -60,4 +80,26 @@ pub trait Exports: Send + Sync + 'static {
         id: &'a str,
         selection: Selection,
     ) -> BoxFuture<'a, Result<ReplayReport, ReplayError>>;
+}
+
+impl Escalations for Desk {
+    fn list(&self, filter: TicketFilter) -> BoxFuture<'_, Result<Vec<Ticket>, PortError>> {
+        Box::pin(async move { self.list(filter).await.map_err(|error| PortError(error.to_string())) })
+    }
+
+    fn find(&self, id: Uuid, with_content: bool) -> BoxFuture<'_, Result<Option<WithContent>, PortError>> {
+        Box::pin(
+            async move { self.find(id, with_content).await.map_err(|error| PortError(error.to_string())) },
+        )
+    }
+
+    fn decide<'a>(
+        &'a self,
+        id: Uuid,
+        verdict: Verdict,
+        actor: &'a str,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<Ticket, DecideError>> {
+        Box::pin(self.decide(id, verdict, actor, reason))
+    }
 }

@@ -1,6 +1,7 @@
 //! The routes of the management API, one file per thing they are about, and what they read requests with.
 
 mod difference;
+pub(crate) mod escalations;
 pub(crate) mod exports;
 pub(crate) mod history;
 pub(crate) mod policies;

@@ -8,16 +8,16 @@ use audit::event::EventType;
 use audit::secret::Secret;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
-use policy::PolicyDocument;
+use policy::{PolicyDocument, Problem};
 use proptest::prelude::*;
 use registry::config::ProjectConfig;
-use registry::desired_state::{Declared, DeclaredPolicy};
+use registry::desired_state::{Declared, DeclaredPolicy, Requirements};
 use registry::{Desired, DesiredState, KeyError};
 use serde_json::{Value, json};
 
 use crate::config::{AdminToken, Role};
 use crate::memory::{Memory, Records, state};
-use crate::tests::{Destinations, Log};
+use crate::tests::{Destinations, Log, Reviews};
 use crate::{Control, PREFIX, Ports};
 
 struct Bench {
@@ -37,6 +37,7 @@ async fn bench_over(memory: Arc<Memory>, declared: Declared) -> Bench {
     let ports = Ports {
         evidence: Arc::new(Log::default()),
         exports: Arc::new(Destinations::default()),
+        escalations: Arc::new(Reviews::default()),
         state: Arc::clone(&state),
         log: Arc::clone(&records) as _,
     };
@@ -93,7 +94,25 @@ fn declared(policies: &[Value], projects: &[Value]) -> Declared {
         base: Desired { projects: projects.iter().map(project).collect(), ..Desired::default() },
         policies: policies.iter().map(policy).collect(),
         file: "gateway.yaml".to_owned(),
+        requirements: Requirements::new(|document| {
+            let needs = document.refusal_replacement.escalation_path.is_some();
+            let problem = || Problem::new("refusal_replacement.escalation_path", "give `smtp`");
+            needs.then(problem).into_iter().collect()
+        }),
     }
+}
+
+#[tokio::test]
+async fn a_document_that_needs_what_the_configuration_has_not_is_not_saved() {
+    let bench = bench_over(Arc::new(Memory::default()), declared(&[], &[])).await;
+    let mut needy = document("napalm");
+    needy["refusal_replacement"] = json!({"escalation_path": "a@b.example"});
+    let (status, body) = bench.call("POST config", json!({ "config": needy })).await;
+    assert_eq!(
+        (status, &body["error"]["param"]),
+        (StatusCode::BAD_REQUEST, &json!("refusal_replacement.escalation_path"))
+    );
+    assert_eq!(bench.save(document("napalm")).await["revision"], 1, "nothing was left behind");
 }
 
 #[tokio::test]

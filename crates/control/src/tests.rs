@@ -5,6 +5,8 @@ use audit::event::{AuditEvent, EventType};
 use audit::export::{TestError, TestReport};
 use audit::outbox::{BoxFuture, DeliveryState, StoredEvent};
 use audit::secret::Secret;
+use escalation::tickets::{DecideError, TicketFilter, WithContent};
+use escalation::{Ruling, Ticket, Verdict};
 use http::{HeaderMap, StatusCode};
 use registry::desired_state::Declared;
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use super::*;
 use crate::api::{Access, ROUTES};
 use crate::config::Role;
 use crate::memory::{Memory, Records, state};
-use crate::ports::{EventFilter, PortError};
+use crate::ports::{Escalations, EventFilter, PortError};
 
 /// Events 1 to 5 of types in turn, and whatever filter was asked for last.
 #[derive(Default)]
@@ -91,6 +93,59 @@ impl Exports for Destinations {
     }
 }
 
+/// One open ticket that can be decided once, with content.
+pub(crate) struct Reviews(Mutex<Ticket>);
+
+impl Default for Reviews {
+    fn default() -> Self {
+        let case: escalation::Case = serde_json::from_value(json!({
+            "policy_id": "p", "policy_revision": 1, "project_id": "project", "policy_user": null, "key_id": "key_1",
+            "policy_target": "t", "model": "m", "stage": "input", "reason_code": "ESCALATE",
+            "triggered_categories": [], "denylist_hits": ["napalm"], "redactions": {}, "data_classification": null,
+            "request_id": "r", "event_id": Uuid::nil(), "terms": {}, "escalation_path": null,
+        }))
+        .unwrap();
+        let mut ticket = Ticket::open(Uuid::nil(), escalation::Fingerprint([0; 32]), case, 0);
+        (ticket.number, ticket.has_content) = (7, true);
+        Self(Mutex::new(ticket))
+    }
+}
+
+impl Escalations for Reviews {
+    fn list(&self, filter: TicketFilter) -> BoxFuture<'_, Result<Vec<Ticket>, PortError>> {
+        let ticket = self.0.lock().unwrap().clone();
+        let fits = filter.state.is_none_or(|state| state == ticket.state)
+            && filter.policy_id.is_none_or(|id| id == ticket.case.policy_id)
+            && filter.before.is_none_or(|before| ticket.number < before);
+        Box::pin(async move { Ok(fits.then_some(ticket).into_iter().collect()) })
+    }
+
+    fn find(&self, id: Uuid, with_content: bool) -> BoxFuture<'_, Result<Option<WithContent>, PortError>> {
+        let ticket = self.0.lock().unwrap().clone();
+        let content = with_content.then(|| br#"[{"role":"user","content":"napalm"}]"#.to_vec());
+        Box::pin(async move { Ok((id == ticket.id).then_some((ticket, content))) })
+    }
+
+    fn decide<'a>(
+        &'a self,
+        id: Uuid,
+        verdict: Verdict,
+        actor: &'a str,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<Ticket, DecideError>> {
+        let mut ticket = self.0.lock().unwrap();
+        let ruling = Ruling { verdict, actor: actor.to_owned(), reason: reason.to_owned(), at_ms: 1 };
+        let result = match id == ticket.id {
+            true => ticket.decide(&ruling).map_err(|state| DecideError::Ended { id, state }),
+            false => Err(DecideError::Unknown(id)),
+        };
+        if let Ok(decided) = &result {
+            *ticket = decided.clone();
+        }
+        Box::pin(async move { result })
+    }
+}
+
 struct Bench {
     control: Control,
     log: Arc<Log>,
@@ -114,6 +169,7 @@ async fn bench() -> Bench {
     let ports = Ports {
         evidence: Arc::clone(&log) as _,
         exports: Arc::clone(&destinations) as _,
+        escalations: Arc::new(Reviews::default()),
         state: Arc::clone(&state),
         log: Arc::new(Records::default()),
     };
@@ -185,8 +241,11 @@ async fn every_role_may_use_the_routes_of_its_column_and_no_other() {
         ] {
             // By hand, so that the table is checked against something.
             let expected = match (route.access, role) {
-                (Access::Read, _) | (Access::Edit, Role::Admin | Role::Editor) => true,
-                (Access::Edit, Role::Reviewer | Role::Auditor) => false,
+                (Access::Read, _)
+                | (Access::Edit, Role::Admin | Role::Editor)
+                | (Access::Review, Role::Admin | Role::Reviewer) => true,
+                (Access::Edit, Role::Reviewer | Role::Auditor)
+                | (Access::Review, Role::Editor | Role::Auditor) => false,
             };
             let (status, _, body) = bench.call(Some(&format!("Bearer {name}-token")), &line(route), "").await;
             assert_eq!(status != StatusCode::FORBIDDEN, expected, "{name} {} {body}", line(route));
@@ -382,6 +441,7 @@ async fn a_log_that_does_not_answer_is_unavailable() {
     let ports = Ports {
         evidence: log,
         exports: Arc::new(Destinations::default()),
+        escalations: Arc::new(Reviews::default()),
         state: state(&Arc::new(Memory::default()), Declared::default()).await,
         log: Arc::new(Records::default()),
     };
@@ -410,5 +470,53 @@ async fn other_routes_and_methods_are_refused_and_say_what_there_is() {
         let (status, headers, _) = bench.call(Some("Bearer root-token"), line, "").await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{line}");
         assert_eq!(headers["allow"], allowed);
+    }
+}
+
+#[tokio::test]
+async fn a_review_is_listed_read_and_decided_once_with_a_reason() {
+    let bench = bench().await;
+    let id = Uuid::nil();
+    let (_, page) = bench.as_root("GET escalations?state=open&policy_id=p&limit=1", "").await;
+    assert_eq!(page["entries"][0]["id"], json!(id));
+    assert_eq!(page["entries"][0]["denylist_hits"], json!(["napalm"]));
+    assert_eq!(page["next"], "7");
+    let (_, page) = bench.as_root("GET escalations?cursor=7", "").await;
+    assert_eq!(page, json!({"entries": [], "next": null}));
+    for body in ["", "{}", "{\"reason\": \" \"}", "{\"reason\": \"x\", \"state\": \"open\"}"] {
+        let (status, body) = bench.as_root(&format!("POST escalations/{id}/approve"), body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    }
+    let line = format!("POST escalations/{id}/approve");
+    let (status, _, body) =
+        bench.call(Some("Bearer reviewer-token"), &line, "{\"reason\": \" fine \"}").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!((&body["state"], &body["decided_by"]), (&json!("approved"), &json!("reviewer")));
+    assert_eq!(body["decision_reason"], "fine");
+    assert_eq!(body["granted_until"], "1970-01-01T01:00:00.001Z");
+    assert_eq!(body["refused_until"], Value::Null);
+    let (status, body) =
+        bench.as_root(&format!("POST escalations/{id}/deny"), "{\"reason\": \"late\"}").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(body["error"]["current"]["state"], "approved");
+    for line in [format!("GET escalations/{}", Uuid::max()), "GET escalations/x".to_owned()] {
+        assert_eq!(bench.as_root(&line, "").await.0, StatusCode::NOT_FOUND);
+    }
+    for query in ["state=shut", "limit=0", "cursor=x", "user=x"] {
+        let (status, _) = bench.as_root(&format!("GET escalations?{query}"), "").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_shown_to_admins_and_reviewers_only() {
+    let bench = bench().await;
+    let line = format!("GET escalations/{}", Uuid::nil());
+    for (name, reads) in [("root", true), ("reviewer", true), ("editor", false), ("auditor", false)] {
+        let (status, _, body) = bench.call(Some(&format!("Bearer {name}-token")), &line, "").await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(body["content_retained"], true);
+        assert_eq!(body["messages"][0]["content"] == "napalm", reads, "{name} {body}");
+        assert_eq!(body.get("messages").is_some(), reads, "{name}");
     }
 }

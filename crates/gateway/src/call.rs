@@ -45,6 +45,8 @@ pub(crate) struct Call {
     pub(crate) event: AuditEvent,
     /// How it stands to the revisions of its policy.
     pub(crate) rollout: Rollout,
+    /// The ticket by which the call passes where it escalates.
+    pub(crate) grant: Option<Uuid>,
     started: Instant,
     upstream_time: Duration,
     /// Since when an upstream is waited for.
@@ -85,6 +87,7 @@ impl Call {
             policy_object,
             event,
             rollout: Rollout::plain(),
+            grant: None,
             started: Instant::now(),
             upstream_time: Duration::ZERO,
             waiting: None,
@@ -328,6 +331,13 @@ impl Call {
         reply::set(headers, "x-policy-id", event.policy_id.as_deref().unwrap_or_default());
         reply::set(headers, "x-policy-reason-code", event.reason_code.as_deref().unwrap_or_default());
         reply::set(headers, "x-policy-rollout-mode", event.rollout_mode.map_or("", RolloutMode::as_str));
+        if let Some(id) = event.escalation_id {
+            reply::set(
+                headers,
+                "x-policy-escalation-id",
+                id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+            );
+        }
         if let Some(revision) = event.policy_revision {
             headers.insert("x-policy-revision", http::HeaderValue::from(revision));
         }

@@ -19,9 +19,11 @@ pub(crate) enum Action {
     Forward,
     /// Answer with the policy's text; the model is not called.
     Replace,
+    /// A reviewer let it pass: what the policy escalates goes on, redactions apply.
+    Pass,
 }
 
-/// A verdict's action. `escalate` is refused when a policy is loaded; were it to come here all the same, it fails closed.
+/// A verdict's action where no reviewer has a say (see `escalate`).
 pub(crate) fn action(decision: Decision) -> Action {
     match decision {
         Decision::Allow | Decision::Rewrite | Decision::Summary => Action::Forward,
@@ -60,10 +62,10 @@ pub(crate) fn replacement(call: &Call, revision: &Revision, request: &ChatReques
     Replacement { response, error_code: None }
 }
 
-/// The policy's text as an error.
+/// The policy's text as an error. A request that a reviewer denied is refused, whatever the policy said of it.
 pub(crate) fn policy_failure(call: &Call, revision: &Revision) -> Failure {
     let text = revision.refusal_message().to_owned();
-    match call.decision() {
+    match call.event.effective_decision {
         Some(Decision::Escalate) => Failure::PolicyEscalated(text),
         _ => Failure::PolicyRefused(text),
     }

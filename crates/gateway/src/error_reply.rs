@@ -69,6 +69,9 @@ pub(crate) enum Failure {
     /// The audit log does not take the decision.
     #[error("the audit log cannot be written, so nothing is let through: try again later")]
     AuditUnavailable,
+    /// The policy asks for a review, and no ticket could be opened.
+    #[error("this request needs a review, and the review queue does not take it: try again later")]
+    ReviewUnavailable,
     /// The upstream cannot be reached, or said something that cannot be judged.
     #[error("the upstream `{upstream}` {problem}")]
     Upstream {
@@ -117,7 +120,9 @@ impl Failure {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::AuditUnavailable | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::AuditUnavailable | Self::ReviewUnavailable | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -141,6 +146,7 @@ impl Failure {
             Self::BodyBroken(_) => "request_broken",
             Self::Overloaded => "overloaded",
             Self::AuditUnavailable => "audit_unavailable",
+            Self::ReviewUnavailable => "review_unavailable",
             Self::Upstream { .. } => "upstream_error",
             Self::UpstreamTimeout { .. } => "upstream_timeout",
             Self::PolicyRefused(_) => "policy_refused",
@@ -172,7 +178,9 @@ impl Failure {
     /// `Retry-After` in seconds, where trying again may help.
     pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
         match self {
-            Self::Overloaded | Self::AuditUnavailable | Self::Draining => Some(RETRY_AFTER_SECONDS),
+            Self::Overloaded | Self::AuditUnavailable | Self::ReviewUnavailable | Self::Draining => {
+                Some(RETRY_AFTER_SECONDS)
+            }
             _ => None,
         }
     }
@@ -219,6 +227,7 @@ mod tests {
             Failure::BodyBroken("cut".into()),
             Failure::Overloaded,
             Failure::AuditUnavailable,
+            Failure::ReviewUnavailable,
             Failure::Upstream { upstream: "main".into(), problem: "refused the connection".into() },
             Failure::UpstreamTimeout { upstream: "main".into(), timeout: Duration::from_secs(1) },
             Failure::PolicyRefused("no".into()),

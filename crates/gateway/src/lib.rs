@@ -8,6 +8,7 @@ mod call;
 pub mod config;
 mod enforce;
 mod error_reply;
+mod escalate;
 mod extra_call;
 mod held;
 mod io;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use audit::log::AuditLog;
 use bytes::Bytes;
+use escalation::Desk;
 use http::{Request, Response};
 use policy::{PolicyDocument, Revision};
 use prometheus_client::collector::Collector;
@@ -67,6 +69,8 @@ pub struct Parts {
     pub rollouts: Arc<dyn RolloutStore>,
     /// Who is told of them.
     pub notify: Arc<dyn Notify>,
+    /// Who is asked about escalated calls.
+    pub desk: Arc<Desk>,
     /// Limits of the data plane.
     pub limits: Limits,
     /// See [`OnUnavailable`].
@@ -85,6 +89,7 @@ pub(crate) struct Shared {
     notify: Arc<dyn Notify>,
     /// What acts on a call where a policy has no stable revision: it has no rules.
     nothing: Arc<Revision>,
+    desk: Arc<Desk>,
     limits: Limits,
     on_unavailable: OnUnavailable,
     management: Option<Management>,
@@ -121,6 +126,7 @@ impl Gateway {
                 rollouts: parts.rollouts,
                 notify: parts.notify,
                 nothing: nothing()?,
+                desk: parts.desk,
                 limits: parts.limits,
                 on_unavailable: parts.on_unavailable,
                 management: parts.management,

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use llm_api::chat::answer::Answer;
 use llm_api::json::Splice;
-use policy::{InputVerdict, Masker, OutputFindings, Revision, Verdict};
+use policy::{InputVerdict, Masker, OutputFindings, Verdict};
 use tokio::sync::oneshot;
 
 use crate::admission::{Admitted, admit};
@@ -19,6 +19,7 @@ use crate::body;
 use crate::call::Call;
 use crate::enforce::{self, Action};
 use crate::error_reply::Failure;
+use crate::escalate::{self, Moment};
 use crate::reply::{self, Body, EVENT_STREAM, JSON};
 use crate::settle::{Settled, settle};
 use crate::streaming;
@@ -50,7 +51,7 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
             return;
         }
     };
-    let admitted = match admitted {
+    let mut admitted = match admitted {
         Ok(admitted) => admitted,
         Err(failure) => return answer(reply, call.fail(failure).await),
     };
@@ -63,13 +64,17 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
     let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
     call.event.scan = Some(Scan { input_bytes: input.scanned_bytes, ..Scan::default() });
     call.judged(&admitted.revision, &verdict);
+    let action = match escalate::gate(&mut call, &mut admitted, Moment::Request).await {
+        Ok(action) => action,
+        Err(failure) => return unrecorded(call, &failure, reply),
+    };
     if let Err(failure) = call.record() {
         return unrecorded(call, &failure, reply);
     }
     let judged = Judged { admitted, input, masker, texts };
-    match enforce::action(verdict.decision) {
+    match action {
         Action::Replace => replace(call, &judged, None, reply).await,
-        Action::Forward => forward(call, judged, reply).await,
+        Action::Forward | Action::Pass => forward(call, judged, reply).await,
     }
 }
 
@@ -169,11 +174,21 @@ async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, mut r
     }
 }
 
-/// An output verdict goes into the event; one that changes the decision is a record of its own.
-pub(crate) fn output_judged(call: &mut Call, revision: &Revision, verdict: &Verdict) -> Result<(), Failure> {
+/// An output verdict goes into the event; one that changes the decision is a record of its own. Gives what is to be
+/// done.
+pub(crate) async fn output_judged(
+    call: &mut Call,
+    admitted: &mut Admitted,
+    verdict: &Verdict,
+    moment: Moment,
+) -> Result<Action, Failure> {
     let is_new = call.decision() != Some(verdict.decision);
-    call.judged(revision, verdict);
-    if is_new { call.record() } else { Ok(()) }
+    call.judged(&admitted.revision, verdict);
+    let action = escalate::gate(call, admitted, moment).await?;
+    if is_new {
+        call.record()?;
+    }
+    Ok(action)
 }
 
 /// The policy's text in place of the answer; `failure` is that of the extra call that was to give a better one.

@@ -8,11 +8,12 @@ use audit::event::{ScanMode, Stage};
 use bytes::Bytes;
 use judge::JudgedAnswer;
 use llm_api::chat::answer::Answer;
-use policy::{Decision, OutputFindings, ReasonCode, Revision};
+use policy::{Decision, ReasonCode, Revision};
 
 use crate::call::Call;
-use crate::enforce::{self, Action};
+use crate::enforce::Action;
 use crate::error_reply::Failure;
+use crate::escalate::Moment;
 use crate::extra_call;
 use crate::pipeline::{self, Judged, output_judged};
 
@@ -49,20 +50,28 @@ async fn judge_and_mend(call: &mut Call, judged: &mut Judged, answer: &Answer) -
     if let Some(usage) = answer.usage() {
         call.used(usage);
     }
+    let was_granted = judged.admitted.subject.granted;
     let subject = &judged.admitted.subject;
-    let found = match call.rollout.judge_answer(&revision, subject, answer, &mut judged.masker) {
+    let mut found = match call.rollout.judge_answer(&revision, subject, answer, &mut judged.masker) {
         Ok(found) => found,
         Err(error) => return Ok(Settled::Unjudged(pipeline::broken(judged, &error.to_string()))),
     };
     call.scanned(ScanMode::Whole, found.scanned_bytes);
-    conclude(call, judged, &found.findings)?;
-    if !judge::violates(&found.findings) {
+    let verdict = policy::conclude(&revision, &judged.input, &found.findings);
+    let action = output_judged(call, &mut judged.admitted, &verdict, Moment::Answer).await?;
+    if action == Action::Pass && !was_granted {
+        // Judged anew: what a reviewer let pass is not masked.
+        found = match judge::judge_answer(&revision, &judged.admitted.subject, answer, &mut judged.masker) {
+            Ok(found) => found,
+            Err(error) => return Ok(Settled::Unjudged(pipeline::broken(judged, &error.to_string()))),
+        };
+    }
+    if action == Action::Pass || !judge::violates(&found.findings) {
         return Ok(Settled::Clean(found));
     }
-    let decision = call.decision().unwrap_or(Decision::Refuse);
-    match enforce::action(decision) {
+    match action {
         Action::Replace => Ok(Settled::Refused(None)),
-        Action::Forward => mend(call, judged, decision, answer, found).await,
+        Action::Forward | Action::Pass => mend(call, judged, verdict.decision, answer, found).await,
     }
 }
 
@@ -101,7 +110,13 @@ async fn mend(
     let violates = judge::violates(&second.findings);
     let mut findings = found.findings;
     findings.merge(&revision, &second.findings);
-    conclude(call, judged, &findings)?;
+    // What the stand-in violates ends in a refusal: no reviewer is asked about it.
+    let verdict = policy::conclude(&revision, &judged.input, &findings);
+    let is_new = call.decision() != Some(verdict.decision);
+    call.judged(&revision, &verdict);
+    if is_new {
+        call.record()?;
+    }
     let is_truncated = decision == Decision::Summary && standin.is_cut();
     if violates || is_truncated || !standin.is_plain() {
         last_resort(call, &revision)?;
@@ -117,12 +132,6 @@ async fn mend(
         call.policy_json().as_deref(),
     );
     Ok(Settled::Mended(body))
-}
-
-fn conclude(call: &mut Call, judged: &Judged, findings: &OutputFindings) -> Result<(), Failure> {
-    let admitted = &judged.admitted;
-    let verdict = policy::conclude(&admitted.revision, &judged.input, findings);
-    output_judged(call, &admitted.revision, &verdict)
 }
 
 /// The last resort is a refusal, whatever was to be done. Where the policy lists no code for it, the code stays.

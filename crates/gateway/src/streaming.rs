@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::call::Call;
 use crate::enforce;
 use crate::error_reply::Failure;
+use crate::escalate::{self, Moment};
 use crate::held;
 use crate::pipeline::{self, CLIENT_GONE, Judged, Reply, output_judged};
 use crate::reply::{self, STREAM_QUEUE, StreamCut};
@@ -75,6 +76,7 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
 
 /// Judges the stream as it passes.
 async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sender) -> End {
+    escalate::before_stream(call, &mut judged.admitted);
     let revision = Arc::clone(&judged.admitted.revision);
     let mut judge = StreamJudge::new(
         Arc::clone(&revision),
@@ -106,7 +108,7 @@ async fn end_with_error(failure: &Failure, sender: &Sender) {
 /// Passes events on until the stream ends.
 async fn pump(
     call: &mut Call,
-    judged: &Judged,
+    judged: &mut Judged,
     judge: &mut StreamJudge,
     mut body: Incoming,
     sender: &Sender,
@@ -195,10 +197,10 @@ fn end_of_stream(
 }
 
 /// Takes new findings over into the event, and records the decision where it changed.
-async fn changed(call: &mut Call, judged: &Judged, judge: &mut StreamJudge) -> Result<(), Failure> {
+async fn changed(call: &mut Call, judged: &mut Judged, judge: &mut StreamJudge) -> Result<(), Failure> {
     let revision = &judged.admitted.revision;
     let verdict = policy::conclude(revision, &judged.input, &judge.findings());
-    output_judged(call, revision, &verdict)?;
+    output_judged(call, &mut judged.admitted, &verdict, Moment::Stream).await?;
     call.durable().await?;
     if let Some(policy) = call.policy_json() {
         judge.set_policy(policy);

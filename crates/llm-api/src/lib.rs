@@ -2,6 +2,7 @@
 //! replaced in place. Pure: no async, sockets, clock or policy. What is not understood stays byte for byte.
 
 pub mod arguments;
+pub mod canonical;
 pub mod chat;
 pub mod error;
 pub mod json;

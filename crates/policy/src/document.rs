@@ -307,6 +307,20 @@ pub struct OrgControls {
     /// What one project may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub project_quota: Option<Quota>,
+    /// Whose judged messages are kept, encrypted, for reviewers to read.
+    #[serde(skip_serializing_if = "says_nothing")]
+    pub retain_content: RetainContent,
+}
+
+/// Whose judged messages are kept for reviewers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetainContent {
+    /// Nobody's.
+    #[default]
+    None,
+    /// Those of escalated requests, until a review is decided or expired.
+    Escalations,
 }
 
 impl Default for OrgControls {
@@ -318,6 +332,7 @@ impl Default for OrgControls {
             data_classification: None,
             user_quota: None,
             project_quota: None,
+            retain_content: RetainContent::None,
         }
     }
 }
@@ -440,12 +455,51 @@ pub struct RefusalReplacement {
     /// An e-mail address or URL to notify of escalations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub escalation_path: Option<String>,
+    /// How long a review may take, and what then.
+    #[serde(skip_serializing_if = "says_nothing")]
+    pub escalation: EscalationTerms,
 }
 
 impl Default for RefusalReplacement {
     fn default() -> Self {
-        Self { mode: ResponsePattern::Rewrite, message: None, escalation_path: None }
+        Self {
+            mode: ResponsePattern::Rewrite,
+            message: None,
+            escalation_path: None,
+            escalation: EscalationTerms::default(),
+        }
     }
+}
+
+/// How long a review may take, and what then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EscalationTerms {
+    /// Minutes that a reviewer has, and that a denial holds: 1 to 525600.
+    #[schemars(range(min = 1, max = 525_600))]
+    pub sla_minutes: u32,
+    /// What holds when nobody decided in time.
+    pub default_verdict: DefaultVerdict,
+    /// Minutes for which an approved request passes: 1 to 525600.
+    #[schemars(range(min = 1, max = 525_600))]
+    pub grant_minutes: u32,
+}
+
+impl Default for EscalationTerms {
+    fn default() -> Self {
+        Self { sla_minutes: 1440, default_verdict: DefaultVerdict::Deny, grant_minutes: 60 }
+    }
+}
+
+/// What holds when nobody decided in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultVerdict {
+    /// The request is refused.
+    #[default]
+    Deny,
+    /// The request passes, as if approved.
+    Approve,
 }
 
 impl PolicyDocument {
@@ -473,6 +527,11 @@ impl PolicyDocument {
     /// The decisions that some call may come to by this policy.
     pub fn reachable_decisions(&self) -> BTreeSet<Decision> {
         validate::reachable(self)
+    }
+
+    /// Whether it can come to `escalate`.
+    pub fn can_escalate(&self) -> bool {
+        validate::reachable(self).contains(&Decision::Escalate)
     }
 
     /// SHA-256 of the document as canonical JSON: keys sorted, defaults filled in.
@@ -530,6 +589,11 @@ fn canonical(value: &Value, out: &mut String) {
         }
         scalar => out.push_str(&scalar.to_string()),
     }
+}
+
+/// What says no more than its absence is not written out.
+fn says_nothing<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Writes 10 rather than 10.0, as people do.

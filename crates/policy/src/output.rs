@@ -97,6 +97,11 @@ impl OutputFindings {
     pub fn stops(&self) -> bool {
         self.fired.decision() > Decision::Rewrite
     }
+
+    /// The same in a call that a reviewer may have let pass.
+    pub fn stops_in(&self, subject: &Subject) -> bool {
+        self.stops() && !(subject.granted && self.fired.decision() == Decision::Escalate)
+    }
 }
 
 /// The scan of one channel of streamed text: one choice's content, for example.
@@ -300,11 +305,13 @@ impl Release {
         for span in &scan.spans {
             let effect = revision.effect(subject, span.what);
             self.findings.fired.add(effect);
-            if effect.leaves() {
+            // What a reviewer let pass stays, but for entities: those are replaced all the same.
+            let is_granted = subject.granted && effect.action == Decision::Escalate;
+            if effect.leaves() || (is_granted && matches!(span.what, What::Term(_))) {
                 self.count(span.what);
                 continue;
             }
-            let stops = self.mode == OutputMode::Stop && effect.stops();
+            let stops = self.mode == OutputMode::Stop && effect.stops() && !is_granted;
             with.clear();
             if span.start >= at {
                 let kept = text.get(at..span.start).unwrap_or_default();

@@ -71,11 +71,6 @@ impl Redaction {
         self.actions.get(&entity).copied().unwrap_or(self.action)
     }
 
-    /// What can happen under it.
-    pub(crate) fn actions_in_use(&self) -> impl Iterator<Item = RedactionAction> {
-        self.set().iter().map(|entity| self.action_of(entity))
-    }
-
     /// The key of `hash`.
     pub(crate) fn hash_key(&self, policy_id: &str) -> [u8; 32] {
         let mut digest = Sha256::new();

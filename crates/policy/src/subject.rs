@@ -8,11 +8,13 @@ use std::sync::Arc;
 pub struct Subject {
     /// The call's `policy_target`.
     pub target: Arc<str>,
+    /// A reviewer let the request pass: of what the policy escalates, terms stay in the answer.
+    pub granted: bool,
 }
 
 impl Subject {
     /// A call for this target.
     pub fn new(target: &str) -> Self {
-        Self { target: target.into() }
+        Self { target: target.into(), granted: false }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::document::{Category, Override, PolicyDocument, ResponsePattern, Rollout, Rules, Unscannable};
+use crate::document::{Category, Override, PolicyDocument, Rollout, Rules, Unscannable};
 use crate::entities::{EntitySet, EntityType};
 use crate::matching::terms::{Part, TERM_CHARS_MAX, Terms};
 use crate::matching::{Before, Normal, normalise};
@@ -22,6 +22,8 @@ const DATA_CLASSIFICATION_CHARS_MAX: usize = 128;
 
 /// The window's calls are read from the log at each start.
 const ROLLBACK_WINDOW_MINUTES_MAX: u64 = 30 * 24 * 60;
+/// Minutes that a review or a grant may last: a year.
+const ESCALATION_MINUTES_MAX: u32 = 365 * 24 * 60;
 
 /// All problems of meaning.
 pub(crate) fn check(document: &PolicyDocument) -> Vec<Problem> {
@@ -44,6 +46,13 @@ pub(crate) fn check(document: &PolicyDocument) -> Vec<Problem> {
             problems.push(Problem::new("refusal_replacement.escalation_path", message));
         }
     }
+    let terms = &document.refusal_replacement.escalation;
+    for (name, minutes) in [("sla_minutes", terms.sla_minutes), ("grant_minutes", terms.grant_minutes)] {
+        if !(1..=ESCALATION_MINUTES_MAX).contains(&minutes) {
+            let path = format!("refusal_replacement.escalation.{name}");
+            problems.push(Problem::new(path, format!("must be from 1 to {ESCALATION_MINUTES_MAX}")));
+        }
+    }
     problems
 }
 
@@ -60,32 +69,9 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
     }
     for (index, rule) in rules.overrides.iter().enumerate() {
         let path = format!("rules.overrides[{index}]");
-        if let Some(action @ Decision::Escalate) = rule.action {
-            add(&format!("{path}.action"), &not_yet(action));
-        }
         if rule.rollout.as_ref().is_some_and(|rollout| rollout.shadow.enabled || rollout.canary.enabled) {
             let message = "rollouts of one rule are not supported by this version: switch both off";
             add(&format!("{path}.rollout"), message);
-        }
-    }
-    if rules.unscannable == Unscannable::Escalate {
-        add("rules.unscannable", &not_yet(Decision::Escalate));
-    }
-    if rules.redact && entity_decisions(document).any(|decision| decision == Decision::Escalate) {
-        add(
-            "rules.redaction",
-            "the action `escalate` is not supported by this version: use `refuse` or `mask`",
-        );
-    }
-    let fires = fires_pattern(document);
-    let replaces = replaces_refusal(document);
-    let patterns = [
-        ("rules.response_pattern", rules.response_pattern, fires),
-        ("refusal_replacement.mode", document.refusal_replacement.mode, replaces),
-    ];
-    for (path, pattern, reachable) in patterns {
-        if reachable && pattern == ResponsePattern::Escalate {
-            add(path, &not_yet(pattern.decision()));
         }
     }
     let org = &document.org_controls;
@@ -99,10 +85,6 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
         }
     }
     problems
-}
-
-fn not_yet(decision: Decision) -> String {
-    format!("`{}` is not supported by this version: use `rewrite`, `summary` or `refuse`", decision.as_str())
 }
 
 /// Decisions that the policy can come to.
@@ -198,17 +180,6 @@ pub(crate) fn after_replacement(document: &PolicyDocument, decision: Decision) -
     } else {
         decision
     }
-}
-
-fn fires_pattern(document: &PolicyDocument) -> bool {
-    !document.rules.denylist.is_empty() || !document.rules.flagged_categories.is_empty()
-}
-
-fn replaces_refusal(document: &PolicyDocument) -> bool {
-    let rules = &document.rules;
-    let pattern = fires_pattern(document) && rules.response_pattern == ResponsePattern::Refuse;
-    let entity = rules.redact && rules.redaction.actions_in_use().any(|a| a == RedactionAction::Refuse);
-    rules.rewrite_instead_of_refuse && (pattern || entity || !rules.allowlist.is_empty())
 }
 
 fn check_policy_id(id: &str, problems: &mut Vec<Problem>) {

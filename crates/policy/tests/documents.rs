@@ -219,10 +219,10 @@ fn only_active_settings_are_unsupported() {
             {"term": "credential theft", "action": "refuse", "rollout": {"shadow": {"enabled": false}}},
             {"term": "credential theft", "targets": ["t"], "rollout": {"shadow": {"enabled": true}}},
         ])),
-        ["rules.overrides[1].action", "rules.overrides[3].rollout"]
+        ["rules.overrides[3].rollout"]
     );
     assert_eq!(unsupported(&rules(json!({"unscannable": "refuse"}))), none);
-    assert_eq!(unsupported(&rules(json!({"unscannable": "escalate"}))), ["rules.unscannable"]);
+    assert_eq!(unsupported(&rules(json!({"unscannable": "escalate"}))), none);
 
     // Absent `user_quotas` counts as on when a limit is given.
     let quota = |org: Value| unsupported(&json!({"policy_id": "p", "rules": {}, "org_controls": org}));
@@ -232,30 +232,7 @@ fn only_active_settings_are_unsupported() {
 
     assert_eq!(unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "summary"}))), none);
 
-    // Escalate counts when it can be reached.
-    assert_eq!(
-        unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "escalate"}))),
-        ["rules.response_pattern"]
-    );
-    assert_eq!(unsupported(&rules(json!({"response_pattern": "escalate"}))), none);
-    let replaced = |rules: Value| {
-        unsupported(&json!({"policy_id": "p", "rules": rules, "refusal_replacement": {"mode": "escalate"}}))
-    };
-    assert_eq!(replaced(json!({"denylist": ["a"]})), none);
-    assert_eq!(
-        replaced(json!({"denylist": ["a"], "rewrite_instead_of_refuse": true})),
-        ["refusal_replacement.mode"]
-    );
-    assert_eq!(
-        replaced(json!({"allowlist": ["a"], "rewrite_instead_of_refuse": true})),
-        ["refusal_replacement.mode"]
-    );
-    assert_eq!(
-        replaced(
-            json!({"denylist": ["a"], "response_pattern": "rewrite", "rewrite_instead_of_refuse": true})
-        ),
-        none
-    );
+    assert_eq!(unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "escalate"}))), none);
 }
 
 #[test]
@@ -549,7 +526,7 @@ fn a_redaction_block_is_checked() {
     let inert = rules(json!({"redaction": {"action": "escalate"}}));
     assert_eq!(unsupported(&inert), [] as [&str; 0]);
     assert_eq!(unsupported(&with(json!({"restore": true}))), [] as [&str; 0]);
-    assert_eq!(unsupported(&with(json!({"actions": {"SECRET": "escalate"}}))), ["rules.redaction"]);
+    assert_eq!(unsupported(&with(json!({"actions": {"SECRET": "escalate"}}))), [] as [&str; 0]);
 }
 
 #[test]
@@ -562,4 +539,21 @@ fn a_refused_entity_type_makes_its_decision_reachable() {
     assert_eq!(paths(&problems(&with(json!(["ALLOW", "REDACT"]), "refuse"))), ["rules.reason_codes"]);
     assert_eq!(problems(&with(json!(["ALLOW", "REDACT", "REFUSE"]), "refuse")), []);
     assert_eq!(paths(&problems(&with(json!(["ALLOW", "REDACT"]), "escalate"))), ["rules.reason_codes"]);
+}
+
+#[test]
+fn escalation_has_its_terms_and_a_policy_says_whether_it_can_come_to_it() {
+    let policy = |rules: Value, replacement: Value| {
+        PolicyDocument::parse(&json!({"policy_id": "p", "rules": rules, "refusal_replacement": replacement}))
+    };
+    let rules = json!({"denylist": ["a"], "response_pattern": "escalate"});
+    let plain = policy(rules.clone(), json!({})).unwrap();
+    let terms = plain.refusal_replacement.escalation;
+    assert_eq!((terms.sla_minutes, terms.grant_minutes), (1440, 60));
+    assert!(plain.can_escalate());
+    assert!(!policy(json!({"response_pattern": "escalate"}), json!({})).unwrap().can_escalate());
+    for (name, minutes) in [("sla_minutes", 0), ("grant_minutes", 0), ("sla_minutes", 525_601)] {
+        let problems = policy(rules.clone(), json!({"escalation": {name: minutes}})).unwrap_err();
+        assert_eq!(problems[0].path, format!("refusal_replacement.escalation.{name}"));
+    }
 }

@@ -15,7 +15,7 @@ use policy::{PolicyDocument, Revision};
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
-pub use declared::{Declared, DeclaredPolicy, Prepared};
+pub use declared::{Declared, DeclaredPolicy, Prepared, Requirements};
 pub use policies::{Difference, PolicyView, RevisionView, Save, Saved};
 pub use projects::{KeyView, MadeKey, NewKey, ProjectPatch, ProjectView};
 
@@ -172,6 +172,13 @@ impl State {
                 };
                 kept.policies.get(id).is_some_and(in_force)
             });
+            let unmet: Vec<Problem> = compiled
+                .values()
+                .flat_map(|revision| next.declared.requirements.unmet(revision.document()))
+                .collect();
+            if !unmet.is_empty() {
+                return Err(unmet);
+            }
             let snapshot = Snapshot::build(next.desired()).map_err(|problems| next.explain(problems))?;
             Ok::<_, Vec<Problem>>((next, snapshot))
         });

@@ -85,6 +85,8 @@ impl Writer {
                 Kind::Closing | Kind::Beside(_) => self.held.push(record),
                 // It is counted anew with the gap that is reported once the log is writable.
                 Kind::Gap => {}
+                // It is no part of the turn's records.
+                Kind::Ordered => {}
                 Kind::Decision | Kind::Standalone => {
                     self.shared.queue.refused(record.event_id, record.kind, !is_open);
                     record.answer(Err(AppendError::Blocked(block.reason.clone())));

@@ -116,10 +116,12 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Puts the records into rows, chained onto the head. `now_ms` stands in where an event has no readable time.
-    pub(crate) fn prepare(state: &State, records: &[Queued], now_ms: i64) -> Self {
+    /// Puts the records, and those that orders make, into rows, chained onto the head. `now_ms` stands in where an event has no readable time.
+    pub(crate) fn prepare(state: &State, records: &[Queued], ordered: &[Queued], now_ms: i64) -> Self {
+        let count = records.len() + ordered.len();
+        let records = || records.iter().chain(ordered);
         let (mut event_bytes, mut event_count, mut decision_bytes) = (0, 0, 0);
-        for record in records {
+        for record in records() {
             if record.kind == Kind::Decision {
                 decision_bytes += record.text.len() + 2;
             } else {
@@ -130,10 +132,10 @@ impl Commit {
         let mut commit = Self {
             events: EventRows::new(state.head.clone(), event_bytes, event_count),
             decisions: DecisionRows::default(),
-            opened: Vec::with_capacity(records.len() - event_count),
+            opened: Vec::with_capacity(count - event_count),
             closed: Vec::with_capacity(event_count),
         };
-        for record in records {
+        for record in records() {
             if record.kind == Kind::Decision {
                 let index = commit.decisions.push(&record.text, now_ms, decision_bytes);
                 commit.opened.push((record.event_id, index));

@@ -7,6 +7,7 @@ mod blocked;
 mod checkpoint;
 mod commit;
 mod error;
+mod escalations;
 mod files;
 mod options;
 mod orders;
@@ -21,6 +22,7 @@ mod rows;
 mod schema;
 mod state;
 mod tail;
+mod tickets;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use audit::log::{AppendError, AuditLog, Durable, LogHealth, LogStats, Record};
+use escalation::FingerprintKey;
 use tokio::sync::{oneshot, watch};
 
 pub use error::StoreError;
@@ -55,6 +58,7 @@ pub struct Store {
     path: PathBuf,
     recovered: u64,
     problems: Vec<String>,
+    fingerprint_key: FingerprintKey,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -79,6 +83,7 @@ impl Store {
         };
         limit_file(&db, options.file_bytes_max).map_err(failed(&path, "opened"))?;
         let cursors = load_cursors(&db).map_err(failed(&path, "read"))?;
+        let fingerprint_key = escalations::fingerprint_key(&db).map_err(failed(&path, "written"))?;
         let mut problems = Vec::new();
         if let Err(error) = ballast.restore() {
             problems.push(format!(
@@ -117,7 +122,8 @@ impl Store {
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| StoreError::File { path: path.clone(), source })?;
-        Ok(Arc::new(Self { shared, reads, path, recovered, problems, writer: Mutex::new(Some(thread)) }))
+        let writer = Mutex::new(Some(thread));
+        Ok(Arc::new(Self { shared, reads, path, recovered, problems, fingerprint_key, writer }))
     }
 
     fn load(path: &Path) -> Result<(rusqlite::Connection, State, u64), StoreError> {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use crate::error::StoreError;
+use crate::escalations::{EscalationDone, EscalationOrder};
 use crate::retention::Retained;
 
 /// Where the answer goes.
@@ -50,6 +51,7 @@ pub(crate) enum Order {
         rollout: Option<Box<KeptRollout>>,
         reply: Reply<(), StoreError>,
     },
+    Escalation(EscalationOrder),
     Retain {
         days: u32,
         destinations: Vec<String>,
@@ -82,6 +84,7 @@ impl Order {
             Self::Report { reply, .. } => drop(reply.send(Err(outbox()))),
             Self::Rollout { reply, .. } => drop(reply.send(Err(store()))),
             Self::Change { reply, .. } => drop(reply.send(Err(store()))),
+            Self::Escalation(order) => order.refuse(reason),
             Self::Retain { reply, .. } => drop(reply.send(Err(store()))),
             Self::RetainFor { .. } | Self::LimitFile { .. } | Self::Probe => {}
         }
@@ -95,11 +98,13 @@ pub(crate) enum Done {
     Reported(Reply<(), OutboxError>),
     Rollout(Reply<(), StoreError>),
     Changed(Reply<(), StoreError>),
+    Escalation(Box<EscalationDone>),
 }
 
 impl Done {
     pub(crate) fn answer(self, failure: Option<&str>) {
         match (self, failure) {
+            (Self::Escalation(done), failure) => done.answer(failure),
             (Self::Cursor(reply, result), None) => drop(reply.send(result)),
             (Self::Reported(reply), None) => drop(reply.send(Ok(()))),
             (Self::Rollout(reply), None) => drop(reply.send(Ok(()))),
@@ -212,6 +217,13 @@ impl<'a> CursorChanges<'a> {
             Order::Change { change, reply } => match crate::state::apply(db, &change.edits) {
                 Ok(()) => Ok(Done::Changed(reply)),
                 Err(source) => Err(Undone { order: Order::Change { change, reply }, source }),
+            },
+            Order::Escalation(order) => match order.apply(db) {
+                Ok(done) => Ok(Done::Escalation(Box::new(done))),
+                Err(failed) => {
+                    let (order, source) = *failed;
+                    Err(Undone { order: Order::Escalation(order), source })
+                }
             },
             // The writer does these itself, outside of any transaction.
             order @ (Order::Retain { .. }

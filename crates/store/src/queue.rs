@@ -61,6 +61,8 @@ pub(crate) enum Kind {
     Standalone,
     /// The writer's own event about requests turned away.
     Gap,
+    /// The event of an order: there with it or not at all.
+    Ordered,
 }
 
 /// Requests that were turned away or served unrecorded since the last gap event.
@@ -200,7 +202,7 @@ impl Queue {
         match kind {
             Kind::Decision => drop(inner.admitted.insert(event_id, ())),
             Kind::Closing => drop(inner.admitted.remove(&event_id)),
-            Kind::Standalone | Kind::Beside(_) | Kind::Gap => {}
+            Kind::Standalone | Kind::Beside(_) | Kind::Gap | Kind::Ordered => {}
         }
         inner.records.push(Queued { event_id, text, kind, waiter: Some(sender) });
         inner.stats.queued += 1 + others.len() as u64;

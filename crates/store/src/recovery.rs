@@ -95,7 +95,7 @@ fn close(
     state: &mut State,
     closings: &mut Vec<Queued>,
 ) -> Result<u64, StoreError> {
-    let commit = Commit::prepare(state, closings, jiff::Timestamp::now().as_millisecond());
+    let commit = Commit::prepare(state, closings, &[], jiff::Timestamp::now().as_millisecond());
     transact(db, || commit.write(db, state)).map_err(failed(path, "written"))?;
     commit.take_over(state);
     let count = closings.len() as u64;

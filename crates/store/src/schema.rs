@@ -16,7 +16,11 @@
 //!   which itself is nowhere.
 //! - `rollouts`: each policy's candidate: `digest` (of its document without `rollout`), and while it is taken back by
 //!   itself, which `revision` was, since and until when. Events up to `after_seq` are none of its window.
-//! - `meta`: `chain` (id of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
+//! - `escalations`: review tickets, `body` as JSON (`escalation::Ticket`); the other columns repeat what is looked for.
+//!   `over_ms` is when a ticket means nothing any more, in Unix milliseconds. `escalation_content` is what a policy opted
+//!   to keep for a reviewer, encrypted, until the ticket ends; `escalation_notices` wait to be sent.
+//! - `meta`: `fingerprint_key` (32 random bytes that key the fingerprints of escalated requests), `chain` (id
+//!   of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
 //!   prev_hash}`), `open` (the decisions that were open at some point of the log: JSON `{decisions, seq, open}`; a start
 //!   reads on from there), `opened_ms` and `probe` (times of writes that only had to succeed), `decisions_gone_ms` (decision records up to this time were retained no longer).
 //!
@@ -92,6 +96,18 @@ CREATE TABLE keys(
 CREATE TABLE rollouts(
   policy_id TEXT PRIMARY KEY, digest TEXT NOT NULL, state TEXT NOT NULL, revision INTEGER, since_ms INTEGER,
   until_ms INTEGER, after_seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE escalations(
+  number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, fingerprint BLOB NOT NULL, state TEXT NOT NULL,
+  policy_id TEXT NOT NULL, project_id TEXT, expires_ms INTEGER NOT NULL, over_ms INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE INDEX escalations_by_fingerprint ON escalations(fingerprint, number);
+CREATE INDEX escalations_open ON escalations(expires_ms) WHERE state = 'open';
+CREATE INDEX escalations_over ON escalations(over_ms);
+CREATE TABLE escalation_content(number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE escalation_notices(
+  id INTEGER PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, path TEXT NOT NULL, attempts INTEGER NOT NULL,
+  next_ms INTEGER NOT NULL, last_error TEXT);
+CREATE INDEX escalation_notices_next ON escalation_notices(next_ms);
+CREATE INDEX escalation_notices_ticket ON escalation_notices(number);
 CREATE VIEW audit_events AS
   SELECT batches.first_seq + entry.key AS seq,
     entry.value ->> 'created_at' AS created_at, entry.value ->> 'event_type' AS event_type,

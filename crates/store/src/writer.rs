@@ -2,6 +2,7 @@
 //! makes one commit of it, and answers whoever waits once that is durable. What it does when a commit fails is in
 //! `blocked`; appending, and who is woken when, is in `queue`.
 
+use std::collections::HashSet;
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -214,8 +215,15 @@ impl Writer {
 
     /// Makes one commit of the records and orders. The orders are answered, the records are not: on success they are
     /// durable, on an error nothing of them is on disk.
-    pub(crate) fn commit(&mut self, records: &[Queued], orders: Vec<Order>) -> Result<(), Trouble> {
-        let commit = Commit::prepare(&self.state, records, jiff::Timestamp::now().as_millisecond());
+    pub(crate) fn commit(&mut self, records: &[Queued], mut orders: Vec<Order>) -> Result<(), Trouble> {
+        let ordered = match self.plan(&mut orders) {
+            Ok(ordered) => ordered,
+            Err(trouble) => {
+                orders.into_iter().for_each(|order| order.refuse(trouble.reason()));
+                return Err(trouble);
+            }
+        };
+        let commit = Commit::prepare(&self.state, records, &ordered, jiff::Timestamp::now().as_millisecond());
         let head = commit.head();
         let mut answers = Vec::with_capacity(orders.len());
         let mut orders = orders.into_iter();
@@ -260,6 +268,19 @@ impl Writer {
         self.shared.head.send_if_modified(|known| mem::replace(known, head) != head);
         answer_orders(answers, None);
         Ok(())
+    }
+
+    /// The events that the orders make.
+    fn plan(&self, orders: &mut [Order]) -> Result<Vec<Queued>, Trouble> {
+        let (mut ended, mut events) = (HashSet::new(), Vec::new());
+        for order in orders {
+            if let Order::Escalation(order) = order {
+                order
+                    .plan(&self.db, &mut ended, &mut events)
+                    .map_err(|error| Trouble::of(&error, &self.path))?;
+            }
+        }
+        Ok(events)
     }
 
     /// Does the orders that are not part of a commit, and returns the others.

@@ -13,6 +13,8 @@ const SECRETS: &[&str] = &[
     "projects.*.keys.*.key",
     "admin_tokens.*.token",
     "secrets_key",
+    "smtp.password",
+    "escalations.webhook_secret",
     "moderation.api_key",
     "exports.*.api_key",
     "exports.*.token",

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use escalation::Channels;
 use policy::problems::Problem;
 use policy::{PolicyDocument, Revision};
 use registry::{PolicySet, Rollouts};
@@ -165,6 +166,20 @@ impl PolicyFile {
     pub(crate) fn is_candidate(&self) -> bool {
         self.document.rollout.is_on()
     }
+}
+
+/// What policies that can escalate need of the configuration and do not find there.
+pub(crate) fn unmet(channels: &Channels, policies: &[PolicyFile]) -> Vec<Located> {
+    let mut located = Vec::new();
+    for policy in policies {
+        located.extend(channels.check(&policy.document).into_iter().map(|problem| Located {
+            file: policy.file.clone(),
+            line: policy.line,
+            path: problem.path,
+            message: problem.message,
+        }));
+    }
+    located
 }
 
 /// Reads one document, alone and compiled.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use control::config::AdminTokenConfig;
+use escalation::config::{EscalationsConfig, SmtpConfig};
 use gateway::config::LimitsConfig;
 use registry::config::{PricingConfig, ProjectConfig, UpstreamConfig};
 use schemars::JsonSchema;
@@ -53,8 +54,12 @@ pub(crate) struct RawConfig {
     /// Limits of the data plane.
     pub(crate) limits: Option<LimitsConfig>,
     /// Secret that encrypts what the management API is given to keep: `$NAME`, `file:/path` or the text itself.
-    #[expect(dead_code, reason = "inert while the management API keeps nothing")]
+    /// Policies with `org_controls.retain_content` need it too.
     pub(crate) secrets_key: Option<String>,
+    /// The mail server that notices of escalations go through.
+    pub(crate) smtp: Option<SmtpConfig>,
+    /// How reviewers hear of escalations.
+    pub(crate) escalations: Option<EscalationsConfig>,
     /// What destinations that the management API creates may reach and read.
     #[expect(dead_code, reason = "inert while the management API creates no destination")]
     pub(crate) egress: Option<EgressConfig>,

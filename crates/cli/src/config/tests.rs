@@ -104,7 +104,7 @@ fn the_contracts_example_loads() {
 #[test]
 fn every_inert_section_loads() {
     let folder = Folder::new();
-    let more = "secrets_key: $NOT_NEEDED_YET\negress: { env: [DD_API_KEY], allow: [10.0.0.0/8] }\n\
+    let more = "egress: { env: [DD_API_KEY], allow: [10.0.0.0/8] }\n\
         plans: { gold: { priority: 9, requests_per_minute: 60 } }\nlimits: { requests_max: 7 }\n";
     let text = EXAMPLE.replace(
         "{ provider: embedded }",
@@ -112,6 +112,22 @@ fn every_inert_section_loads() {
     );
     let config = folder.load(&format!("{text}{more}")).unwrap();
     assert_eq!(config.limits.requests_max, 7);
+}
+
+#[test]
+fn secrets_of_escalations_are_asked_for_by_name() {
+    let folder = Folder::new();
+    let more = "secrets_key: $NO_KEY\nescalations: { webhook_secret: $NO_SECRET }\n\
+        smtp: { host: localhost, username: u, password: $NO_PASSWORD, from: a@b.example }\n";
+    let error = folder.load(&format!("{EXAMPLE}{more}")).unwrap_err().to_string();
+    for (path, name) in [
+        ("secrets_key", "NO_KEY"),
+        ("escalations.webhook_secret", "NO_SECRET"),
+        ("smtp.password", "NO_PASSWORD"),
+    ] {
+        let told = |line: &str| line.contains(&format!(" {path}: ")) && line.contains(&format!("`{name}`"));
+        assert!(error.lines().any(told), "{path} {name} is not in\n{error}");
+    }
 }
 
 #[test]

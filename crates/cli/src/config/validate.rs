@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use audit::export::ExportConfig;
 use control::config::{AdminToken, check_together};
+use escalation::Channels;
 use gateway::config::Limits;
 use policy::problems::Problem;
 use registry::{Desired, Pricing, Rollouts, Snapshot};
@@ -21,6 +22,7 @@ pub(super) fn validate(
     raw: &RawConfig,
     policies: Option<Vec<PolicyFile>>,
     policy_stamp: Stamp,
+    channels: Channels,
     problems: &mut Vec<Problem>,
 ) -> Option<Config> {
     let listen = raw.listen.clone().unwrap_or_else(|| LISTEN.to_owned());
@@ -51,6 +53,7 @@ pub(super) fn validate(
         retention_days,
         admin_tokens,
         exports,
+        channels,
         desired: desired?,
         policies: policies?,
         policy_patterns: raw.policies.clone(),
@@ -72,6 +75,13 @@ pub(crate) fn store_path(store: &str) -> Result<PathBuf, String> {
         }
         _ => Err("not a store: write it like `sqlite://data/gateway.db`".to_owned()),
     }
+}
+
+/// What escalations are told and kept by. None where its sections have problems.
+pub(super) fn channels(raw: &RawConfig, problems: &mut Vec<Problem>) -> Option<Channels> {
+    Channels::build(raw.smtp.as_ref(), raw.escalations.as_ref(), raw.secrets_key.as_deref())
+        .map_err(|found| problems.extend(found))
+        .ok()
 }
 
 fn check_listen(listen: &str, problems: &mut Vec<Problem>) {

@@ -11,17 +11,20 @@ use audit::delivery::{Delivery, DestinationStatus, SystemClock};
 use audit::log::AuditLog;
 use audit::outbox::Outbox;
 use control::{Control, Ports};
+use escalation::{Desk, Tickets};
 use gateway::{Gateway, Management, OnUnavailable, Parts};
 use registry::{DesiredState, Rollouts};
 use store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, raw};
 use crate::description;
 use crate::serve::destinations::{DestinationMetrics, Destinations};
+use crate::serve::escalations::DeskMetrics;
 use crate::serve::evidence::StoreEvidence;
 use crate::serve::rollouts::{self, LogNotify};
 
@@ -37,6 +40,9 @@ pub(crate) struct App {
     pub(super) destinations: Arc<Destinations>,
     pub(super) control: Arc<Control>,
     pub(super) tasks: TaskTracker,
+    pub(super) desk: Arc<Desk>,
+    /// Ends the desk's workers.
+    desk_stop: CancellationToken,
     addr: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<usize>,
@@ -71,9 +77,17 @@ impl App {
         store.retain_for(config.exports.iter().map(|export| export.id.clone()).collect());
         let destinations = Arc::new(Destinations::new(delivery, config.exports.clone()));
         let evidence = Arc::new(StoreEvidence(Arc::clone(&store)));
+        let tickets: Arc<dyn Tickets> = Arc::clone(&store) as _;
+        let clock = Arc::new(SystemClock);
+        let desk = Desk::open(tickets, store.fingerprint_key(), clock, config.channels.clone())
+            .await
+            .context("the reviews that wait cannot be read")?;
+        let desk_stop = CancellationToken::new();
+        tasks.spawn(Arc::clone(&desk).run(desk_stop.clone()));
         let ports = Ports {
             evidence,
             exports: Arc::clone(&destinations) as _,
+            escalations: Arc::clone(&desk) as _,
             state: Arc::clone(&state),
             log: Arc::clone(&store) as _,
         };
@@ -83,13 +97,17 @@ impl App {
             log: Arc::clone(&store) as Arc<dyn AuditLog>,
             rollouts: Arc::clone(&store) as _,
             notify: Arc::new(LogNotify),
+            desk: Arc::clone(&desk),
             limits: config.limits.clone(),
             on_unavailable: match config.on_unavailable {
                 raw::OnUnavailable::Refuse => OnUnavailable::Refuse,
                 raw::OnUnavailable::Serve => OnUnavailable::Serve,
             },
             management: Some(management(&control)),
-            metrics: vec![Box::new(DestinationMetrics(Arc::clone(&destinations)))],
+            metrics: vec![
+                Box::new(DestinationMetrics(Arc::clone(&destinations))),
+                Box::new(DeskMetrics(Arc::clone(&desk))),
+            ],
         })
         .context("the HTTP client for upstreams cannot be set up")?;
         log_coverage(&config);
@@ -101,7 +119,20 @@ impl App {
             // Dropping the sender stops as sending does.
             gateway.serve(listener, async { drop(stopped.await) }).await
         });
-        Ok(Self { config, store, state, destinations, control, tasks, addr, stop, serving, keeping })
+        Ok(Self {
+            config,
+            store,
+            state,
+            destinations,
+            control,
+            tasks,
+            desk,
+            desk_stop,
+            addr,
+            stop,
+            serving,
+            keeping,
+        })
     }
 
     /// Where it listens.
@@ -135,6 +166,7 @@ impl App {
             Ok(cut) => tracing::warn!(cut, "requests did not finish in time and were cut off"),
             Err(error) => tracing::error!(%error, "the listener ended early"),
         }
+        self.desk_stop.cancel();
         // Nobody waited for the last closing records. Whatever is asked of the writer is answered after them, so that
         // delivery sees them as pending.
         if let Some(export) = self.config.exports.first()

@@ -89,6 +89,8 @@ impl App {
         } else if let Err(error) = self.replace_destinations(config.exports.clone()).await {
             return refused(error);
         }
+        // Before the policies that may need them.
+        self.desk.set_channels(config.channels.clone());
         durable.put_in_force();
         self.control.set_tokens(config.admin_tokens.clone());
         let (policies, projects) = (config.policies.len(), config.desired.projects.len());

@@ -15,6 +15,7 @@ mod answers;
 mod chat;
 mod delivery;
 mod errors;
+mod escalation;
 mod faults;
 mod management;
 mod privacy;

@@ -26,7 +26,7 @@ pub(super) struct Rules {
 impl Rules {
     /// Whether a stream ends where this was found in a text that was judged whole.
     pub(super) fn stops(&self, findings: &OutputFindings) -> bool {
-        self.mode == OutputMode::Stop && findings.stops()
+        self.mode == OutputMode::Stop && findings.stops_in(&self.subject)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::canonical::canonical;
 use crate::json::{Kind, Splice, Tape, Value, encode_str};
 use crate::walk::Walk;
 
@@ -150,6 +151,24 @@ impl ChatRequest {
                 .map_err(|error| RequestError { message: error.to_string(), param: Some(error.path) })?;
         }
         Ok(walk)
+    }
+
+    /// The canonical form of the messages from those roles, as a JSON array: the same for every spelling of the same
+    /// messages.
+    pub fn canonical_messages(&self, is_in: impl Fn(Role) -> bool) -> Vec<u8> {
+        let mut out = vec![b'['];
+        let messages = self.root().get("messages");
+        for (index, message) in messages.into_iter().flat_map(Value::items).enumerate() {
+            if !is_in(self.roles.get(index).copied().unwrap_or(Role::Other)) {
+                continue;
+            }
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            canonical(message, &mut out);
+        }
+        out.push(b']');
+        out
     }
 
     /// The body for the upstream: changed texts in place, our own fields gone, `instruction` as the last message

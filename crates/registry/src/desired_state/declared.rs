@@ -2,6 +2,7 @@
 //! becomes a revision like any other; one that is in force or the newest already keeps its number.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use audit::event::EventType;
@@ -33,6 +34,32 @@ pub struct Declared {
     pub policies: Vec<DeclaredPolicy>,
     /// The configuration file.
     pub file: String,
+    /// What policies may need that only the configuration gives.
+    pub requirements: Requirements,
+}
+
+/// Asks a policy for what it needs of the configuration (a mail server, a key) and does not find there. Nothing by default.
+#[derive(Clone, Default)]
+pub struct Requirements(Option<Arc<Unmet>>);
+
+/// The problems of a document, by paths into it.
+type Unmet = dyn Fn(&PolicyDocument) -> Vec<Problem> + Send + Sync;
+
+impl Requirements {
+    /// Asks so.
+    pub fn new(unmet: impl Fn(&PolicyDocument) -> Vec<Problem> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(unmet)))
+    }
+
+    pub(super) fn unmet(&self, document: &PolicyDocument) -> Vec<Problem> {
+        self.0.as_ref().map(|unmet| unmet(document)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Requirements {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Requirements")
+    }
 }
 
 impl Declared {
