@@ -139,7 +139,8 @@ fn written<'g>(groups: &'g Groups, pattern: &[u8]) -> Option<&'g [Group]> {
         separator = place.get(1).copied().unwrap_or(0);
     }
     let joined = match groups.separator_after(count) {
-        None => false,
+        // After a stroke stands another number: what becomes of that must not bring this one to light.
+        None | Some(b'/') => false,
         Some(b' ') => count > 1 && some.last().is_some_and(|group| group.separator == b' '),
         Some(_) => true,
     };
