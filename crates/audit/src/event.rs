@@ -220,6 +220,63 @@ pub struct StableVerdict {
     pub redactions: BTreeMap<String, u64>,
 }
 
+/// Whose a quota or rate limit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaScope {
+    /// A key's, by the plan that it is on.
+    Key,
+    /// A user's, by the policy.
+    User,
+    /// A project's, by the policy.
+    Project,
+}
+
+/// Stands for what is counted together: a digest of policy, subject and window. 32 hex digits in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BucketId(pub [u8; 16]);
+
+impl From<BucketId> for String {
+    fn from(bucket: BucketId) -> Self {
+        bucket.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for BucketId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || "a bucket has 32 hex digits".to_owned();
+        let mut bytes = [0; 16];
+        if text.len() != 2 * bytes.len() {
+            return Err(wrong());
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// What a call takes of one limit: on its decision record what it holds, on its closing record what it used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaCharge {
+    /// Whose limit.
+    pub scope: QuotaScope,
+    /// What is counted together.
+    pub bucket: BucketId,
+    /// When the window began, Unix time in seconds.
+    pub start_s: i64,
+    /// When it ends.
+    pub end_s: i64,
+    /// Requests: 1, or 0 where the call is not counted.
+    pub requests: u64,
+    /// Tokens.
+    pub tokens: u64,
+}
+
 /// The numbers behind an [`EventType::Rollback`] event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RollbackInfo {
@@ -331,6 +388,9 @@ pub struct AuditEvent {
     /// What they changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<ChangeInfo>,
+    /// What the call takes of quotas and rate limits; absent where none applies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quota: Vec<QuotaCharge>,
     /// Null where no upstream answered.
     pub usage: Option<Usage>,
     /// Null where no request is behind the event.
@@ -384,6 +444,7 @@ impl AuditEvent {
             gap: None,
             actor: None,
             change: None,
+            quota: Vec::new(),
             usage: None,
             request: None,
             decision_hash: None,

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::event::{AuditEvent, Hash, leaf_hash};
+use crate::event::{AuditEvent, Hash, QuotaCharge, leaf_hash};
 
 /// A record on its way into the log: the text is complete but for what the writer adds.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub enum Record {
         event_id: Uuid,
         /// `AuditEvent` JSON.
         text: Vec<u8>,
+        /// What is added to the counters of quotas in the same transaction: the event's own `quota`.
+        charges: Vec<QuotaCharge>,
     },
 }
 
@@ -39,7 +41,7 @@ impl Record {
 
     /// A closing or standalone event.
     pub fn event(event: &AuditEvent) -> Self {
-        Self::Event { event_id: event.event_id, text: event.to_json() }
+        Self::Event { event_id: event.event_id, text: event.to_json(), charges: event.quota.clone() }
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi, params};
 use uuid::Uuid;
 
+use crate::counters::Charges;
 use crate::error::StoreError;
 use crate::queue::{IdHasher, Kind, Queued};
 use crate::rows::{DecisionRows, EventRows, Head, Members, Row, chain_member};
@@ -113,6 +114,7 @@ pub(crate) struct Commit {
     /// Ids with the index of their row among this commit's.
     opened: Vec<(Uuid, u64)>,
     closed: Vec<Uuid>,
+    charges: Charges,
 }
 
 impl Commit {
@@ -134,6 +136,7 @@ impl Commit {
             decisions: DecisionRows::default(),
             opened: Vec::with_capacity(count - event_count),
             closed: Vec::with_capacity(event_count),
+            charges: Charges::new(now_ms),
         };
         for record in records() {
             if record.kind == Kind::Decision {
@@ -143,6 +146,7 @@ impl Commit {
                 let ms = state.members.created_ms(&record.text).unwrap_or(now_ms);
                 commit.events.push(&record.text, &state.chain_member, ms);
                 commit.closed.push(record.event_id);
+                commit.charges.add(&record.charges);
             }
         }
         commit.events.finish();
@@ -181,7 +185,7 @@ impl Commit {
             let (first, last) = (row.first.cast_signed(), row.last.cast_signed());
             insert.execute(params![first, last, row.first_ms, row.last_ms, Text(&row.body)])?;
         }
-        Ok(())
+        self.charges.write(db)
     }
 
     /// Takes the commit, now durable, over into the state. Returns its events' rows.

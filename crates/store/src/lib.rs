@@ -6,6 +6,7 @@
 mod blocked;
 mod checkpoint;
 mod commit;
+mod counters;
 mod error;
 mod escalations;
 mod files;
@@ -34,6 +35,7 @@ use audit::log::{AppendError, AuditLog, Durable, LogHealth, LogStats, Record};
 use escalation::FingerprintKey;
 use tokio::sync::{oneshot, watch};
 
+pub use counters::QuotaCounter;
 pub use error::StoreError;
 pub use options::{BALLAST_BYTES_DEFAULT, QUEUE_MAX_DEFAULT, StoreOptions};
 pub use query::{Events, Filter};

@@ -6,6 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use audit::event::QuotaCharge;
 use audit::log::{AppendError, Durable, LogHealth, LogStats, Record};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
@@ -35,6 +36,8 @@ pub(crate) struct Queued {
     pub(crate) event_id: Uuid,
     pub(crate) text: Vec<u8>,
     pub(crate) kind: Kind,
+    /// What it adds to the counters of quotas.
+    pub(crate) charges: Vec<QuotaCharge>,
     /// Nobody, where it was answered already.
     pub(crate) waiter: Option<oneshot::Sender<Result<(), AppendError>>>,
 }
@@ -184,9 +187,9 @@ impl Queue {
         others: Vec<Record>,
         order: Option<Order>,
     ) -> Result<Durable, AppendError> {
-        let (event_id, text, is_decision) = parts(record);
+        let (event_id, text, charges, is_decision) = parts(record);
         let others: Vec<_> = others.into_iter().map(parts).collect();
-        if !is_one_object(&text) || !others.iter().all(|(_, text, _)| is_one_object(text)) {
+        if !is_one_object(&text) || !others.iter().all(|(_, text, _, _)| is_one_object(text)) {
             return Err(AppendError::Malformed);
         }
         let (sender, durable) = Durable::new();
@@ -204,11 +207,12 @@ impl Queue {
             Kind::Closing => drop(inner.admitted.remove(&event_id)),
             Kind::Standalone | Kind::Beside(_) | Kind::Gap | Kind::Ordered => {}
         }
-        inner.records.push(Queued { event_id, text, kind, waiter: Some(sender) });
+        inner.records.push(Queued { event_id, text, kind, charges, waiter: Some(sender) });
         inner.stats.queued += 1 + others.len() as u64;
-        for (other, text, _) in others {
+        for (other, text, _, _) in others {
             let kind = Kind::Beside(event_id);
-            inner.records.push(Queued { event_id: other, text, kind, waiter: None });
+            // It tells of the same call, which is charged once.
+            inner.records.push(Queued { event_id: other, text, kind, charges: Vec::new(), waiter: None });
         }
         inner.orders.extend(order);
         if kind == Kind::Closing {
@@ -434,10 +438,11 @@ impl Inner {
     }
 }
 
-fn parts(record: Record) -> (Uuid, Vec<u8>, bool) {
+fn parts(record: Record) -> (Uuid, Vec<u8>, Vec<QuotaCharge>, bool) {
     match record {
-        Record::Decision { event_id, text } => (event_id, text, true),
-        Record::Event { event_id, text } => (event_id, text, false),
+        // What a decision holds is charged once it is closed.
+        Record::Decision { event_id, text } => (event_id, text, Vec::new(), true),
+        Record::Event { event_id, text, charges } => (event_id, text, charges, false),
     }
 }
 

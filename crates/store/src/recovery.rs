@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use audit::event::{hex, leaf_hash};
+use audit::event::{QuotaCharge, hex, leaf_hash};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -72,8 +72,8 @@ pub(crate) fn recover(db: &Connection, path: &Path, state: &mut State) -> Result
     for (row, ids) in ids_by_row {
         let records = read_decisions(db, path, row)?.ok_or_else(|| damaged(path, row))?;
         for (id, text) in last_records(state, &records, &ids) {
-            let text = interrupted(&text).ok_or_else(|| damaged(path, row))?;
-            closings.push(Queued { event_id: id, text, kind: Kind::Closing, waiter: None });
+            let (text, charges) = interrupted(&text).ok_or_else(|| damaged(path, row))?;
+            closings.push(Queued { event_id: id, text, kind: Kind::Closing, charges, waiter: None });
         }
         if closings.len() >= CLOSE_MAX {
             closed += close(db, path, state, &mut closings)?;
@@ -197,16 +197,21 @@ fn last_records(state: &State, row: &Row, ids: &[Uuid]) -> Vec<(Uuid, Bytes)> {
     found
 }
 
-/// The closing event of a decision that nobody closed. It works on the JSON and not on `AuditEvent`, so that members
-/// that a later version had written are kept.
-fn interrupted(decision: &[u8]) -> Option<Vec<u8>> {
+/// The closing event of a decision that nobody closed, and what it held of quotas, which counts as used: nobody knows
+/// what of the answer had left. It works on the JSON and not on `AuditEvent`, so that members that a later version had
+/// written are kept.
+fn interrupted(decision: &[u8]) -> Option<(Vec<u8>, Vec<QuotaCharge>)> {
     let mut event: Map<String, Value> = serde_json::from_slice(decision).ok()?;
     if let Some(Value::Object(request)) = event.get_mut("request") {
         request.insert("outcome".to_owned(), Value::from("interrupted"));
     }
     event.insert("usage".to_owned(), Value::Null);
     event.insert("decision_hash".to_owned(), Value::from(hex(&leaf_hash(decision))));
-    serde_json::to_vec(&event).ok()
+    let charges = match event.get("quota") {
+        Some(quota) => Vec::deserialize(quota).ok()?,
+        None => Vec::new(),
+    };
+    Some((serde_json::to_vec(&event).ok()?, charges))
 }
 
 #[cfg(test)]
@@ -217,7 +222,7 @@ mod tests {
     fn an_interrupted_event_keeps_everything_else() {
         let decision =
             br#"{"policy_id":"p","later":[1.50],"usage":{"x":1},"request":{"route":"/v1","outcome":null}}"#;
-        let text = String::from_utf8(interrupted(decision).unwrap()).unwrap();
+        let text = String::from_utf8(interrupted(decision).unwrap().0).unwrap();
         let hash = hex(&leaf_hash(decision));
         assert_eq!(
             text,

@@ -19,6 +19,9 @@
 //! - `escalations`: review tickets, `body` as JSON (`escalation::Ticket`); the other columns repeat what is looked for.
 //!   `over_ms` is when a ticket means nothing any more, in Unix milliseconds. `escalation_content` is what a policy opted
 //!   to keep for a reviewer, encrypted, until the ticket ends; `escalation_notices` wait to be sent.
+//! - `quota_counters`: what closed calls have used of each quota and rate limit in the window that ends at `end_s` (Unix
+//!   time in seconds), by `bucket` (16 bytes). Raised in the transaction that makes the closing records durable, so that
+//!   the counters and the log never disagree. Rows of windows that are over are deleted as new ones come.
 //! - `meta`: `fingerprint_key` (32 random bytes that key the fingerprints of escalated requests), `chain` (id
 //!   of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
 //!   prev_hash}`), `open` (the decisions that were open at some point of the log: JSON `{decisions, seq, open}`; a start
@@ -108,6 +111,9 @@ CREATE TABLE escalation_notices(
   next_ms INTEGER NOT NULL, last_error TEXT);
 CREATE INDEX escalation_notices_next ON escalation_notices(next_ms);
 CREATE INDEX escalation_notices_ticket ON escalation_notices(number);
+CREATE TABLE quota_counters(
+  end_s INTEGER NOT NULL, bucket BLOB NOT NULL, start_s INTEGER NOT NULL, requests INTEGER NOT NULL,
+  tokens INTEGER NOT NULL, PRIMARY KEY(end_s, bucket)) WITHOUT ROWID;
 CREATE VIEW audit_events AS
   SELECT batches.first_seq + entry.key AS seq,
     entry.value ->> 'created_at' AS created_at, entry.value ->> 'event_type' AS event_type,

@@ -188,6 +188,7 @@ impl Writer {
             event_id: event.event_id,
             text: event.to_json(),
             kind: Kind::Standalone,
+            charges: event.quota.clone(),
             waiter: None,
         };
         let records: Vec<Queued> = change.events.iter().map(queued).collect();
@@ -418,5 +419,11 @@ fn gap_record(gap: &Gap) -> Queued {
     let mut event = AuditEvent::blank(Uuid::now_v7(), EventType::Gap, format!("{now:.3}"));
     let since = format!("{:.3}", gap.since);
     event.gap = Some(GapCount { refused: gap.refused, served: gap.served, since });
-    Queued { event_id: event.event_id, text: event.to_json(), kind: Kind::Gap, waiter: None }
+    Queued {
+        event_id: event.event_id,
+        text: event.to_json(),
+        kind: Kind::Gap,
+        charges: Vec::new(),
+        waiter: None,
+    }
 }

@@ -11,6 +11,7 @@
 
 mod append;
 mod blocked;
+mod counters;
 mod escalations;
 mod events;
 mod model;
