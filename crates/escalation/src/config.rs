@@ -117,10 +117,13 @@ impl Channels {
         if problems.is_empty() { Ok(channels) } else { Err(problems) }
     }
 
-    /// What a policy needs that is not there, with paths into its document. Nothing where it cannot escalate.
+    /// What a policy needs that is not there, with paths into its document. Nothing where it can neither escalate nor be
+    /// taken back by itself.
     pub fn check(&self, document: &PolicyDocument) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if !document.can_escalate() {
+        let rollout = &document.rollout;
+        let is_taken_back = rollout.canary.enabled && rollout.rollback_on_spike;
+        if !document.can_escalate() && !is_taken_back {
             return problems;
         }
         const PATH: &str = "refusal_replacement.escalation_path";

@@ -183,6 +183,11 @@ impl Desk {
         sealer.seal(id, content).map_err(|_| DeskError::Seal)
     }
 
+    /// Says that the store has a notice to be sent.
+    pub fn posted(&self) {
+        self.posted.notify_one();
+    }
+
     /// Counts a request that passed by a grant.
     pub fn passed(&self) {
         add(&self.counts.passed);

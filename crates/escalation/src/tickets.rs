@@ -2,6 +2,7 @@
 //! Every write is durable when its future resolves; an ending is one commit with its event, the erasure of the content
 //! and the notice about it.
 
+use audit::event::AuditEvent;
 use audit::outbox::BoxFuture;
 use uuid::Uuid;
 
@@ -73,6 +74,8 @@ pub enum NoticeKind {
     Opened,
     /// Nobody decided in time.
     Expired,
+    /// A candidate was taken back by itself.
+    RolledBack,
 }
 
 impl NoticeKind {
@@ -81,6 +84,7 @@ impl NoticeKind {
         match self {
             Self::Opened => "opened",
             Self::Expired => "expired",
+            Self::RolledBack => "rolled_back",
         }
     }
 }
@@ -92,14 +96,41 @@ pub struct Notice {
     pub id: i64,
     /// What it tells.
     pub kind: NoticeKind,
-    /// The e-mail address or URL, as the policy had it when the ticket was opened.
+    /// The e-mail address or URL, as the policy had it when that happened.
     pub path: String,
     /// Tries that failed.
     pub attempts: u32,
     /// When it is to be tried, Unix milliseconds.
     pub next_ms: i64,
-    /// The ticket.
-    pub ticket: Ticket,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a notice is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    /// A request that waits for a person.
+    Ticket(Box<Ticket>),
+    /// A candidate that was taken back: the event that tells of it.
+    Rollback(Box<AuditEvent>),
+}
+
+impl About {
+    /// Id of the ticket or of the event.
+    pub fn id(&self) -> Uuid {
+        match self {
+            Self::Ticket(ticket) => ticket.id,
+            Self::Rollback(event) => event.event_id,
+        }
+    }
+
+    /// The policy.
+    pub fn policy_id(&self) -> &str {
+        match self {
+            Self::Ticket(ticket) => &ticket.case.policy_id,
+            Self::Rollback(event) => event.policy_id.as_deref().unwrap_or_default(),
+        }
+    }
 }
 
 /// What became of a try to send a notice.

@@ -41,6 +41,8 @@ struct Beside {
     candidate: Candidate,
     /// It and the one that acts, where that has rules of its own.
     pair: Option<Arc<Pair>>,
+    /// As the call came: a reviewer's grant is for the revision that acts.
+    subject: Subject,
     masker: Masker,
     input: Option<InputVerdict>,
     /// What was found in an answer, as far as it is the revision's to judge one.
@@ -82,6 +84,7 @@ impl Rollout {
                 revision,
                 candidate: candidate.clone(),
                 pair: policy.pair().filter(|_| place != Place::Main).cloned(),
+                subject: Subject::default(),
                 masker: Masker::default(),
                 input: None,
                 output: OutputFindings::default(),
@@ -119,6 +122,7 @@ impl Rollout {
         let Some(beside) = &mut self.beside else {
             return judge::judge_request(acting, subject, request, masker);
         };
+        beside.subject = subject.clone();
         let (verdict, splice, input) = match &beside.pair {
             Some(pair) => {
                 let maskers = [masker, &mut beside.masker];
@@ -151,11 +155,12 @@ impl Rollout {
         };
         let (judged, output) = match &beside.pair {
             Some(pair) => {
-                judge_answer_by_both(pair, [subject, subject], answer, [masker, &mut beside.masker])?
+                judge_answer_by_both(pair, [subject, &beside.subject], answer, [masker, &mut beside.masker])?
             }
             None => {
                 let judged = judge::judge_answer(acting, subject, answer, masker)?;
-                let output = judge::judge_answer(&beside.revision, subject, answer, &mut beside.masker)?;
+                let own = &beside.subject;
+                let output = judge::judge_answer(&beside.revision, own, answer, &mut beside.masker)?;
                 (judged, output.findings)
             }
         };
@@ -164,10 +169,10 @@ impl Rollout {
     }
 
     /// Has the revision beside judge a streamed answer as it passes; see [`Rollout::streamed`].
-    pub(crate) fn stream(&mut self, subject: &Subject, judge: &mut StreamJudge) {
+    pub(crate) fn stream(&mut self, judge: &mut StreamJudge) {
         if let Some(beside) = self.beside.as_mut().filter(|beside| beside.judges_answers()) {
             let masker = std::mem::take(&mut beside.masker);
-            judge.watch(Arc::clone(&beside.revision), subject.clone(), masker);
+            judge.watch(Arc::clone(&beside.revision), beside.subject.clone(), masker);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use audit::event::{AuditEvent, EventType, RollbackInfo};
 use audit::log::Record;
-use registry::{Candidate, RollbackNotice, Spike, TakenBack};
+use registry::{Candidate, Spike, TakenBack, Told};
 use uuid::Uuid;
 
 use crate::Shared;
@@ -53,13 +53,7 @@ pub(crate) async fn tell(shared: &Arc<Shared>, candidate: &Candidate, spike: Spi
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
     }
-    shared.notify.rollback(RollbackNotice {
-        escalation_path: revision.document().refusal_replacement.escalation_path.clone(),
-        policy_id: policy.to_owned(),
-        revision: number,
-        event_id: event.event_id.to_string(),
-        spike,
-    });
+    shared.notify.posted();
 }
 
 async fn record(
@@ -74,7 +68,9 @@ async fn record(
     }
     let taken_back =
         TakenBack { revision: candidate.revision.number(), since_ms: spike.at_ms, until_ms: spike.until_ms };
-    shared.rollouts.keep(candidate.kept(Some(taken_back)), Some(event.clone())).await
+    let escalation_path = candidate.revision.document().refusal_replacement.escalation_path.clone();
+    let told = Told { event: event.clone(), escalation_path };
+    shared.rollouts.keep(candidate.kept(Some(taken_back)), Some(told)).await
 }
 
 fn event(candidate: &Candidate, spike: &Spike) -> AuditEvent {

@@ -86,7 +86,7 @@ async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sen
         judged.admitted.request.include_usage,
         call.policy_json(),
     );
-    call.rollout.stream(&judged.admitted.subject, &mut judge);
+    call.rollout.stream(&mut judge);
     let end = pump(call, judged, &mut judge, body, sender).await;
     if let Some(findings) = judge.findings_beside() {
         call.rollout.streamed(findings);

@@ -20,8 +20,8 @@ pub use policy_set::{Candidate, PolicySet};
 pub use pricing::{Price, Pricing};
 pub use project::{Entitlements, Project, ProjectStatus};
 pub use rollback::{
-    Clock, KeptRollout, Notify, Rollback, RollbackNotice, RolloutChanges, RolloutStore, Rollouts, Spike,
-    SystemClock, TakenBack,
+    Clock, KeptRollout, Notify, Rollback, RolloutChanges, RolloutStore, Rollouts, Spike, SystemClock,
+    TakenBack, Told,
 };
 pub use snapshot::{Desired, DesiredKey, DesiredProject, Snapshot, SnapshotCell};
 pub use upstream::{Upstream, UpstreamKind};

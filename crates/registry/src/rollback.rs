@@ -79,35 +79,29 @@ pub struct TakenBack {
     pub until_ms: i64,
 }
 
+/// A rollback that is told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The `rollback` event.
+    pub event: AuditEvent,
+    /// Who is notified: the policy's `refusal_replacement.escalation_path`.
+    pub escalation_path: Option<String>,
+}
+
 /// Where rollbacks are kept.
 pub trait RolloutStore: Send + Sync + 'static {
-    /// Keeps the state of a policy's candidate in place of what was kept of that policy, and appends the event that tells
-    /// of it: both become durable, or neither. `after_seq` is the store's to set.
-    fn keep(&self, rollout: KeptRollout, event: Option<AuditEvent>) -> BoxFuture<'_, Result<(), String>>;
+    /// Keeps the state of a policy's candidate in place of what was kept of that policy, appends the event that tells of
+    /// it, and queues the notice: all of it becomes durable, or nothing. `after_seq` is the store's to set.
+    fn keep(&self, rollout: KeptRollout, told: Option<Told>) -> BoxFuture<'_, Result<(), String>>;
 
     /// Forgets what is kept of a policy: it has no candidate any more.
     fn forget(&self, policy_id: String) -> BoxFuture<'_, Result<(), String>>;
 }
 
-/// Tells people of a rollback, beside the log's destinations.
+/// Sends the notices that the store queued.
 pub trait Notify: Send + Sync + 'static {
-    /// Takes the notification over. What it holds is metadata only; delivering it is up to the implementation.
-    fn rollback(&self, notice: RollbackNotice);
-}
-
-/// What people are told.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RollbackNotice {
-    /// The policy's `refusal_replacement.escalation_path`, where it has one.
-    pub escalation_path: Option<String>,
-    /// The policy.
-    pub policy_id: String,
-    /// The candidate's number.
-    pub revision: u64,
-    /// Id of the `rollback` event.
-    pub event_id: String,
-    /// The numbers.
-    pub spike: Spike,
+    /// There is one more.
+    fn posted(&self);
 }
 
 /// A spike that was found just now.

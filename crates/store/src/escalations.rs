@@ -3,7 +3,9 @@
 
 use std::collections::HashSet;
 
-use escalation::tickets::{DecideError, Notice, NoticeKind, Opening, Sent, TicketFilter, TicketsError};
+use escalation::tickets::{
+    About, DecideError, Notice, NoticeKind, Opening, Sent, TicketFilter, TicketsError,
+};
 use escalation::{Fingerprint, FingerprintKey, Ruling, Standing, State, Ticket};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
@@ -235,6 +237,22 @@ fn add_notice(
     .map(drop)
 }
 
+/// Queues a notice about a candidate that was taken back.
+pub(crate) fn add_rollback_notice(
+    db: &Connection,
+    path: &str,
+    event: &str,
+    next_ms: i64,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        // What is tried again because its event was refused is there already.
+        "INSERT INTO escalation_notices(kind, path, attempts, next_ms, event) SELECT ?1, ?2, 0, ?3, ?4
+         WHERE NOT EXISTS(SELECT 1 FROM escalation_notices WHERE event = ?4)",
+    )?
+    .execute(params![NoticeKind::RolledBack.as_str(), path, next_ms, event])
+    .map(drop)
+}
+
 fn note_sent(db: &Connection, notice: i64, sent: &Sent) -> rusqlite::Result<()> {
     match sent {
         Sent::Yes => db.prepare_cached("DELETE FROM escalation_notices WHERE id = ?1")?.execute([notice]),
@@ -311,19 +329,29 @@ pub(crate) fn list(db: &Connection, filter: &TicketFilter) -> rusqlite::Result<V
 /// Notices that wait, those due first first.
 pub(crate) fn notices(db: &Connection, limit: usize) -> rusqlite::Result<Vec<Notice>> {
     let mut select = db.prepare_cached(
-        "SELECT escalations.number, body, 0, id_, kind, path, attempts, next_ms FROM
-         (SELECT id AS id_, number AS number_, kind, path, attempts, next_ms FROM escalation_notices
-          ORDER BY next_ms LIMIT ?1) JOIN escalations ON escalations.number = number_ ORDER BY next_ms",
+        "SELECT escalations.number, body, 0, id_, kind, path, attempts, next_ms, event FROM
+         (SELECT id AS id_, number AS number_, kind, path, attempts, next_ms, event FROM escalation_notices
+          ORDER BY next_ms LIMIT ?1) LEFT JOIN escalations ON escalations.number = number_ ORDER BY next_ms",
     )?;
     let rows = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
         let kind: String = row.get(4)?;
+        let (kind, about) = if kind == NoticeKind::RolledBack.as_str() {
+            let event = serde_json::from_str(row.get_ref(8)?.as_str()?).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Text, error.into())
+            })?;
+            (NoticeKind::RolledBack, About::Rollback(Box::new(event)))
+        } else {
+            let expired = kind == NoticeKind::Expired.as_str();
+            let kind = if expired { NoticeKind::Expired } else { NoticeKind::Opened };
+            (kind, About::Ticket(Box::new(ticket(row)?)))
+        };
         Ok(Notice {
             id: row.get(3)?,
-            kind: if kind == NoticeKind::Expired.as_str() { NoticeKind::Expired } else { NoticeKind::Opened },
+            kind,
             path: row.get(5)?,
             attempts: row.get(6)?,
             next_ms: row.get(7)?,
-            ticket: ticket(row)?,
+            about,
         })
     })?;
     rows.collect()

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use audit::outbox::{Cursor, DeadLetter, DeliveryState, OutboxError};
-use registry::KeptRollout;
 use registry::kept::Change;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
@@ -12,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::error::StoreError;
 use crate::escalations::{EscalationDone, EscalationOrder};
 use crate::retention::Retained;
+use crate::rollouts::RolloutChange;
 
 /// Where the answer goes.
 pub(crate) type Reply<T, E> = oneshot::Sender<Result<T, E>>;
@@ -48,7 +48,7 @@ pub(crate) enum Order {
     /// A policy's candidate, or that it has none any more.
     Rollout {
         policy_id: String,
-        rollout: Option<Box<KeptRollout>>,
+        rollout: Option<Box<RolloutChange>>,
         reply: Reply<(), StoreError>,
     },
     Escalation(EscalationOrder),

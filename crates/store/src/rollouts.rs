@@ -1,16 +1,24 @@
 //! Candidates in force and their rollbacks, as they are kept over a restart. What they mean is in `registry`.
 
-use audit::event::AuditEvent;
 use audit::log::Record;
 use audit::outbox::BoxFuture;
-use registry::{KeptRollout, RolloutStore, TakenBack};
+use registry::{KeptRollout, RolloutStore, TakenBack, Told};
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use crate::Store;
 use crate::error::StoreError;
+use crate::escalations::add_rollback_notice;
 use crate::orders::Order;
 use crate::reader::Reader;
+
+/// What is to be kept of a policy's candidate.
+#[derive(Clone, Debug)]
+pub(crate) struct RolloutChange {
+    rollout: KeptRollout,
+    /// Whom to notify, and the event's JSON.
+    notice: Option<(String, String)>,
+}
 
 const RUNNING: &str = "running";
 const TAKEN_BACK: &str = "taken_back";
@@ -19,15 +27,18 @@ const TAKEN_BACK: &str = "taken_back";
 pub(crate) fn set(
     db: &Connection,
     policy_id: &str,
-    rollout: Option<&KeptRollout>,
+    change: Option<&RolloutChange>,
     head: u64,
 ) -> rusqlite::Result<()> {
-    let Some(rollout) = rollout else {
+    let Some(RolloutChange { rollout, notice }) = change else {
         return db
             .prepare_cached("DELETE FROM rollouts WHERE policy_id = ?1")?
             .execute([policy_id])
             .map(drop);
     };
+    if let Some((path, event)) = notice {
+        add_rollback_notice(db, path, event, jiff::Timestamp::now().as_millisecond())?;
+    }
     let taken_back = rollout.taken_back;
     db.prepare_cached(
         "INSERT INTO rollouts(policy_id, digest, state, revision, since_ms, until_ms, after_seq)
@@ -79,20 +90,22 @@ impl Reader {
 }
 
 impl RolloutStore for Store {
-    fn keep(&self, rollout: KeptRollout, event: Option<AuditEvent>) -> BoxFuture<'_, Result<(), String>> {
+    fn keep(&self, rollout: KeptRollout, told: Option<Told>) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let (reply, kept) = oneshot::channel();
-            let order = Order::Rollout {
-                policy_id: rollout.policy_id.clone(),
-                rollout: Some(Box::new(rollout)),
-                reply,
-            };
-            match event {
+            let notice = told.as_ref().and_then(|told| {
+                let event = String::from_utf8(told.event.to_json()).ok()?;
+                Some((told.escalation_path.clone()?, event))
+            });
+            let policy_id = rollout.policy_id.clone();
+            let rollout = Some(Box::new(RolloutChange { rollout, notice }));
+            let order = Order::Rollout { policy_id, rollout, reply };
+            match told {
                 // The order is dropped where the event is refused, and its answer with it.
-                Some(event) => self
+                Some(told) => self
                     .shared
                     .queue
-                    .append(Record::event(&event), Vec::new(), Some(order))
+                    .append(Record::event(&told.event), Vec::new(), Some(order))
                     .map_err(|error| error.to_string())?
                     .await
                     .map_err(|error| error.to_string())?,

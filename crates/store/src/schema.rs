@@ -18,7 +18,8 @@
 //!   itself, which `revision` was, since and until when. Events up to `after_seq` are none of its window.
 //! - `escalations`: review tickets, `body` as JSON (`escalation::Ticket`); the other columns repeat what is looked for.
 //!   `over_ms` is when a ticket means nothing any more, in Unix milliseconds. `escalation_content` is what a policy opted
-//!   to keep for a reviewer, encrypted, until the ticket ends; `escalation_notices` wait to be sent.
+//!   to keep for a reviewer, encrypted, until the ticket ends; `escalation_notices` wait to be sent: about the
+//!   ticket of that `number`, or about a rollback's `event`.
 //! - `quota_counters`: what closed calls have used of each quota and rate limit in the window that ends at `end_s` (Unix
 //!   time in seconds), by `bucket` (16 bytes). Raised in the transaction that makes the closing records durable, so that
 //!   the counters and the log never disagree. Rows of windows that are over are deleted as new ones come.
@@ -107,8 +108,8 @@ CREATE INDEX escalations_open ON escalations(expires_ms) WHERE state = 'open';
 CREATE INDEX escalations_over ON escalations(over_ms);
 CREATE TABLE escalation_content(number INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE escalation_notices(
-  id INTEGER PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, path TEXT NOT NULL, attempts INTEGER NOT NULL,
-  next_ms INTEGER NOT NULL, last_error TEXT);
+  id INTEGER PRIMARY KEY, number INTEGER, kind TEXT NOT NULL, path TEXT NOT NULL, attempts INTEGER NOT NULL,
+  next_ms INTEGER NOT NULL, last_error TEXT, event TEXT);
 CREATE INDEX escalation_notices_next ON escalation_notices(next_ms);
 CREATE INDEX escalation_notices_ticket ON escalation_notices(number);
 CREATE TABLE quota_counters(

@@ -26,7 +26,7 @@ use crate::description;
 use crate::serve::destinations::{DestinationMetrics, Destinations};
 use crate::serve::escalations::DeskMetrics;
 use crate::serve::evidence::StoreEvidence;
-use crate::serve::rollouts::{self, LogNotify};
+use crate::serve::rollouts::{self, DeskNotify};
 
 /// What delivery gets to send the rest after the last call: most backlogs are a batch or two, and what is left is sent
 /// at the next start.
@@ -96,7 +96,7 @@ impl App {
             snapshot: Arc::clone(state.snapshot()),
             log: Arc::clone(&store) as Arc<dyn AuditLog>,
             rollouts: Arc::clone(&store) as _,
-            notify: Arc::new(LogNotify),
+            notify: Arc::new(DeskNotify(Arc::clone(&desk))),
             desk: Arc::clone(&desk),
             limits: config.limits.clone(),
             on_unavailable: match config.on_unavailable {

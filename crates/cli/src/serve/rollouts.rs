@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use audit::event::{AuditEvent, EventType, RolloutMode};
-use registry::{Candidate, KeptRollout, Notify, RollbackNotice, RolloutStore, Rollouts, Spike};
+use escalation::Desk;
+use registry::{Candidate, KeptRollout, Notify, RolloutStore, Rollouts, Spike};
 use store::{Filter, Reader, Store};
 
 use crate::serve::app::blocking;
@@ -98,29 +99,11 @@ fn minutes(minutes: u64) -> i64 {
     i64::try_from(minutes.saturating_mul(60_000)).unwrap_or(i64::MAX)
 }
 
-/// Tells of rollbacks in the log of the process only.
-pub(super) struct LogNotify;
+/// The desk sends notices, and those of rollbacks too.
+pub(super) struct DeskNotify(pub(super) Arc<Desk>);
 
-impl Notify for LogNotify {
-    fn rollback(&self, notice: RollbackNotice) {
-        let (policy, revision, event_id) = (&notice.policy_id, notice.revision, &notice.event_id);
-        let escalation_path = notice.escalation_path.as_deref().unwrap_or("none");
-        if notice.spike.takes_back {
-            tracing::warn!(
-                policy,
-                revision,
-                event_id,
-                escalation_path,
-                "rollback: tell whoever changed the policy"
-            );
-        } else {
-            tracing::warn!(
-                policy,
-                revision,
-                event_id,
-                escalation_path,
-                "spike of a shadow: tell whoever changed the policy"
-            );
-        }
+impl Notify for DeskNotify {
+    fn posted(&self) {
+        self.0.posted();
     }
 }

@@ -237,6 +237,53 @@ async fn a_spike_takes_the_candidate_back_once_and_a_restart_keeps_it_so() {
     assert!(metrics.contains("policy_gateway_judged_total{mode=\"rollback\"} 2\n"), "{metrics}");
 }
 
+/// Takes one POST and gives its body.
+async fn take_post(listener: &tokio::net::TcpListener) -> Value {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut read = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).await.unwrap();
+        assert_ne!(length, 0, "it hung up in the middle of the request");
+        read.extend_from_slice(&piece[..length]);
+        let text = String::from_utf8_lossy(&read).into_owned();
+        if let Some((_, body)) = text.split_once("\r\n\r\n")
+            && let Ok(body) = serde_json::from_str(body)
+        {
+            assert!(text.contains("webhook-signature: v1,"), "{text}");
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+            return body;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_the_policy_names_is_notified_of_a_rollback() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let path = format!("http://{}/hook", listener.local_addr().unwrap());
+    let mut setup = Setup::default();
+    // 32 bytes in base64.
+    let secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    setup.config = json!({"policies": ["policies/*.yaml"], "escalations": {"webhook_secret": secret}});
+    let stable = json!({"policy_id": "test-policy", "rules": {}});
+    let candidate = json!({"policy_id": "test-policy", "rules": {"denylist": ["tango"]},
+        "refusal_replacement": {"escalation_path": path},
+        "rollout": {"canary": {"enabled": true, "sample_percent": 100}, "rollback_min_requests": 1}});
+    write(setup.dir.path(), &format!("{stable}\n---\n{candidate}\n"));
+    let rig = setup.start().await;
+    let (reply, body) = tokio::join!(say(&rig, "u", "tango"), take_post(&listener));
+    assert_eq!(told(&reply), IN_CANARY);
+    assert_eq!(body["type"], "rollout.rolled_back");
+    assert_eq!(
+        (&body["data"]["policy_id"], &body["data"]["policy_revision"]),
+        (&json!("test-policy"), &json!(2))
+    );
+    assert_eq!(body["data"]["rollback"]["requests"], 1);
+    let event = rig.log(body["data"]["event_id"].as_str().unwrap()).await;
+    assert_eq!(event["event"]["type"], "rollback");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_outlives_a_kill() {
     let mut rollout = canary(100);

@@ -1,5 +1,6 @@
 //! A notice as a mail. The Message-ID is the notice's own, so that a reader shows one that was sent twice once.
 
+use audit::event::AuditEvent;
 use lettre::message::{Mailbox, header};
 use lettre::transport::smtp::AsyncSmtpTransport;
 use lettre::transport::smtp::authentication::Credentials;
@@ -8,8 +9,8 @@ use lettre::{AsyncTransport, Message, Tokio1Executor};
 
 use super::{TIMEOUT, cause, link, plain};
 use crate::config::{Channels, Smtp, SmtpTls};
-use crate::ticket::rfc3339;
-use crate::tickets::{Notice, NoticeKind};
+use crate::ticket::{Ticket, rfc3339};
+use crate::tickets::{About, Notice, NoticeKind};
 
 /// Longest value in a mail: names of the caller's making stay readable.
 const VALUE_CHARS_MAX: usize = 200;
@@ -44,34 +45,64 @@ fn message(
     notice: &Notice,
     to: Mailbox,
 ) -> Result<Message, lettre::error::Error> {
-    let ticket = &notice.ticket;
+    let policy_id = notice.about.policy_id();
     let subject = match notice.kind {
-        NoticeKind::Opened => format!("Review wanted: {}", ticket.case.policy_id),
-        NoticeKind::Expired => format!("Review expired: {}", ticket.case.policy_id),
+        NoticeKind::Opened => format!("Review wanted: {policy_id}"),
+        NoticeKind::Expired => format!("Review expired: {policy_id}"),
+        NoticeKind::RolledBack => format!("Candidate taken back: {policy_id}"),
     };
     let domain = smtp.from.email.domain();
     Message::builder()
         .from(smtp.from.clone())
         .to(to)
         .subject(subject)
-        .message_id(Some(format!("<{}.{}@{domain}>", ticket.id, notice.kind.as_str())))
+        .message_id(Some(format!("<{}.{}@{domain}>", notice.about.id(), notice.kind.as_str())))
         .header(header::ContentType::TEXT_PLAIN)
-        .body(text(channels, notice))
+        .body(match &notice.about {
+            About::Ticket(ticket) => ticket_text(channels, notice.kind, ticket),
+            About::Rollback(event) => rollback_text(event),
+        })
 }
 
-fn text(channels: &Channels, notice: &Notice) -> String {
-    let (ticket, case) = (&notice.ticket, &notice.ticket.case);
+fn rollback_text(event: &AuditEvent) -> String {
+    let mut text = "Too many decisions of a policy's candidate were severe: it was taken back, and the stable revision is \
+        applied to all requests.\n\n"
+        .to_owned();
+    let info = event.rollback.as_ref();
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let returns = info.and_then(|info| info.resume_at.clone());
+    let lines = [
+        ("Policy", event.policy_id.clone().unwrap_or_default()),
+        ("Candidate", format!("revision {}", number(event.policy_revision))),
+        ("At", event.created_at.clone()),
+        ("Requests", number(info.map(|info| info.requests))),
+        ("Window", format!("{} minutes", number(info.map(|info| info.window_minutes)))),
+        ("Severe", info.map(|info| percent(info.rate)).unwrap_or_default()),
+        ("Stable", info.map(|info| percent(info.stable_rate)).unwrap_or_default()),
+        ("Threshold", info.map(|info| percent(info.threshold)).unwrap_or_default()),
+        ("Returns", returns.unwrap_or_else(|| "when another revision of it is saved".to_owned())),
+        ("Event", event.event_id.to_string()),
+    ];
+    for (name, value) in lines {
+        text.push_str(&format!("{name}: {}\n", plain(&value, VALUE_CHARS_MAX)));
+    }
+    text
+}
+
+fn ticket_text(channels: &Channels, kind: NoticeKind, ticket: &Ticket) -> String {
+    let case = &ticket.case;
     let default = if case.terms.default_verdict == policy::document::DefaultVerdict::Approve {
         "it passes"
     } else {
         "it is refused"
     };
     let expires = rfc3339(ticket.expires_ms);
-    let mut text = match notice.kind {
+    let mut text = match kind {
         NoticeKind::Opened => {
             format!("A request waits for a review. Without a decision by {expires} {default}.\n\n")
         }
-        NoticeKind::Expired => {
+        NoticeKind::Expired | NoticeKind::RolledBack => {
             format!("Nobody decided by {expires}: when the request is made again, {default}.\n\n")
         }
     };
@@ -92,7 +123,7 @@ fn text(channels: &Channels, notice: &Notice) -> String {
     for (name, value) in lines {
         text.push_str(&format!("{name}: {}\n", plain(&value, VALUE_CHARS_MAX)));
     }
-    if notice.kind == NoticeKind::Opened {
+    if kind == NoticeKind::Opened {
         let (link, id) = (link(channels, ticket), ticket.id);
         text.push_str(&format!(
             "\nGET {link}\nPOST {link}/approve or {link}/deny with {{\"reason\": \"…\"}}, or\n\
@@ -123,7 +154,7 @@ mod tests {
             path: "review@example.com".to_owned(),
             attempts: 0,
             next_ms: 0,
-            ticket,
+            about: About::Ticket(Box::new(ticket)),
         };
         let smtp = channels.smtp.clone().unwrap();
         let mail = message(&channels, &smtp, &notice, notice.path.parse().unwrap()).unwrap();
@@ -136,5 +167,29 @@ mod tests {
         assert!(text.contains("Terms: credential theft"), "{text}");
         assert!(text.contains("User: user  Bcc: everybody"), "{text}");
         assert_eq!(mail.envelope().to().len(), 1);
+    }
+
+    #[test]
+    fn a_mail_about_a_rollback_says_how_bad_it_was() {
+        let mut event = AuditEvent::blank(
+            uuid::Uuid::nil(),
+            audit::event::EventType::Rollback,
+            "2026-01-16T18:22:11.000Z".to_owned(),
+        );
+        event.policy_id = Some("p".to_owned());
+        event.policy_revision = Some(7);
+        event.rollback = Some(audit::event::RollbackInfo {
+            window_minutes: 15,
+            requests: 40,
+            rate: 0.35,
+            stable_rate: 0.025,
+            threshold: 0.25,
+            resume_at: None,
+        });
+        let text = rollback_text(&event);
+        for line in ["Policy: p", "Candidate: revision 7", "Requests: 40", "Severe: 35.0 %", "Stable: 2.5 %"]
+        {
+            assert!(text.contains(&format!("{line}\n")), "{line}: {text}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::config::{Channels, is_url};
 use crate::desk::{Desk, add, millis};
 use crate::ticket::{Ticket, rfc3339};
-use crate::tickets::{Notice, Sent};
+use crate::tickets::{About, Notice, Sent};
 
 /// Notices read at a time.
 const BATCH: usize = 64;
@@ -96,10 +96,10 @@ impl Desk {
                 );
                 add(&self.counts.notice_failures);
                 let error = plain(&error, ERROR_CHARS_MAX);
-                let (escalation_id, kind) = (notice.ticket.id, notice.kind.as_str());
-                let policy_id = &notice.ticket.case.policy_id;
-                tracing::warn!(%escalation_id, kind, policy_id, attempts = notice.attempts + 1, error,
-                    "a notice of a review was not sent: trying again");
+                let (id, kind) = (notice.about.id(), notice.kind.as_str());
+                let policy_id = notice.about.policy_id();
+                tracing::warn!(%id, kind, policy_id, attempts = notice.attempts + 1, error,
+                    "a notice was not sent: trying again");
                 Sent::No { next_ms: self.clock.now_ms().saturating_add(backoff_ms(notice.attempts)), error }
             }
         };
@@ -142,7 +142,21 @@ fn link(channels: &Channels, ticket: &Ticket) -> String {
 }
 
 /// What a notice says: metadata only.
-fn data(channels: &Channels, ticket: &Ticket) -> Value {
+fn data(channels: &Channels, about: &About) -> Value {
+    match about {
+        About::Ticket(ticket) => ticket_data(channels, ticket),
+        About::Rollback(event) => json!({
+            "event_id": event.event_id,
+            "policy_id": event.policy_id,
+            "policy_revision": event.policy_revision,
+            "reason_code": event.reason_code,
+            "created_at": event.created_at,
+            "rollback": event.rollback,
+        }),
+    }
+}
+
+fn ticket_data(channels: &Channels, ticket: &Ticket) -> Value {
     let case = &ticket.case;
     json!({
         "escalation_id": ticket.id,

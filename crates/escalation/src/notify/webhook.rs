@@ -11,7 +11,7 @@ use super::{TIMEOUT, cause, data};
 use crate::config::{Channels, WebhookSecret};
 use crate::fingerprint::hmac;
 use crate::ticket::rfc3339;
-use crate::tickets::Notice;
+use crate::tickets::{Notice, NoticeKind};
 
 /// What is posted.
 struct Signed {
@@ -48,12 +48,13 @@ pub(super) async fn send(channels: &Channels, notice: &Notice, now_ms: i64) -> R
 }
 
 fn sign(channels: &Channels, secret: &WebhookSecret, notice: &Notice, now_ms: i64) -> Signed {
-    let id = format!("msg_{}_{}", notice.ticket.id.as_simple(), notice.kind.as_str());
+    let id = format!("msg_{}_{}", notice.about.id().as_simple(), notice.kind.as_str());
+    let topic = if notice.kind == NoticeKind::RolledBack { "rollout" } else { "escalation" };
     let timestamp = now_ms.div_euclid(1000).to_string();
     let body = json!({
-        "type": format!("escalation.{}", notice.kind.as_str()),
+        "type": format!("{topic}.{}", notice.kind.as_str()),
         "timestamp": rfc3339(now_ms),
-        "data": data(channels, &notice.ticket),
+        "data": data(channels, &notice.about),
     })
     .to_string()
     .into_bytes();
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
     use crate::config::EscalationsConfig;
     use crate::ticket::tests::ticket;
-    use crate::tickets::NoticeKind;
+    use crate::tickets::About;
 
     #[test]
     fn an_independent_verifier_takes_the_signature_and_nothing_changed() {
@@ -88,7 +89,7 @@ mod tests {
             path: "https://hooks.example/x".to_owned(),
             attempts: 3,
             next_ms: 0,
-            ticket: ticket(),
+            about: About::Ticket(Box::new(ticket())),
         };
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let key = channels.webhook_secret.clone().unwrap();

@@ -223,7 +223,7 @@ async fn what_nobody_decided_ends_by_its_default_once_and_calls_again() {
         assert_eq!(event.actor, None);
     }
     let notices = bench.store.notices(10).await.unwrap();
-    let told: Vec<_> = notices.iter().map(|notice| (notice.kind, notice.ticket.id)).collect();
+    let told: Vec<_> = notices.iter().map(|notice| (notice.kind, notice.about.id())).collect();
     assert_eq!(told, [(NoticeKind::Expired, strict)]);
     bench.clock.advance(5 * MINUTE_MS);
     assert_eq!(bench.enter("lenient").await.1, Standing::Open, "the grant by default is over too");

@@ -2,7 +2,9 @@
 
 use audit::event::{AuditEvent, EventType};
 use audit::log::{AuditLog, LogHealth, Record};
-use registry::{KeptRollout, RolloutStore, TakenBack};
+use escalation::Tickets;
+use escalation::tickets::{About, Sent};
+use registry::{KeptRollout, RolloutStore, TakenBack, Told};
 use store::{Store, StoreOptions};
 use uuid::Uuid;
 
@@ -60,6 +62,10 @@ fn kept(digest: &str, taken_back: Option<TakenBack>) -> KeptRollout {
     KeptRollout { policy_id: "p".to_owned(), digest: digest.to_owned(), taken_back, after_seq: 0 }
 }
 
+fn told(event: &AuditEvent) -> Told {
+    Told { event: event.clone(), escalation_path: Some("review@example.com".to_owned()) }
+}
+
 #[tokio::test]
 async fn a_candidate_is_kept_with_its_rollback_and_forgotten() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,7 +77,7 @@ async fn a_candidate_is_kept_with_its_rollback_and_forgotten() {
     assert_eq!(store.reader().unwrap().rollouts().unwrap(), [running]);
     let taken_back = TakenBack { revision: 7, since_ms: -1, until_ms: i64::MAX };
     let event = AuditEvent::blank(Uuid::now_v7(), EventType::Rollback, "2026-01-16T18:22:11.000Z".to_owned());
-    store.keep(kept("d1", Some(taken_back)), Some(event.clone())).await.unwrap();
+    store.keep(kept("d1", Some(taken_back)), Some(told(&event))).await.unwrap();
     store.close().await.unwrap();
     // After a restart, with the event that told of it as its last.
     let store = open(&path);
@@ -82,6 +88,12 @@ async fn a_candidate_is_kept_with_its_rollback_and_forgotten() {
     store.keep(kept("d1", None), None).await.unwrap();
     assert_eq!(reader.rollouts().unwrap(), [after]);
     assert_eq!(parse(read_all(&reader).last().unwrap()).event_id, event.event_id);
+    let notices = store.notices(10).await.unwrap();
+    let [notice] = notices.as_slice() else { panic!("{notices:?}") };
+    assert_eq!(notice.path, "review@example.com");
+    assert_eq!(notice.about, About::Rollback(Box::new(event)));
+    store.sent(notice.id, Sent::Yes).await.unwrap();
+    assert_eq!(store.notices(10).await.unwrap(), []);
     store.keep(kept("d2", None), None).await.unwrap();
     assert_eq!(reader.rollouts().unwrap(), [KeptRollout { after_seq: 2, ..kept("d2", None) }]);
     store.forget("p".to_owned()).await.unwrap();
@@ -95,7 +107,7 @@ async fn what_cannot_be_told_is_not_kept() {
     let store = open(&dir.path().join("gateway.db"));
     store.close().await.unwrap();
     let event = AuditEvent::blank(Uuid::now_v7(), EventType::Rollback, "t".to_owned());
-    assert!(store.keep(kept("d1", None), Some(event)).await.is_err());
+    assert!(store.keep(kept("d1", None), Some(told(&event))).await.is_err());
     assert!(store.keep(kept("d1", None), None).await.is_err());
     assert!(store.forget("p".to_owned()).await.is_err());
     assert_eq!(store.reader().unwrap().rollouts().unwrap(), []);
