@@ -81,7 +81,7 @@ pub struct ProjectConfig {
     pub keys: Vec<KeyConfig>,
     /// What its keys may use beyond the project and its own policy.
     pub entitlements: Option<EntitlementsConfig>,
-    /// One of `plans`. Not built yet in this version.
+    /// The one of `plans` that its keys are on. Absent: no rate limit.
     pub plan: Option<String>,
 }
 
@@ -95,6 +95,8 @@ pub struct KeyConfig {
     pub name: Option<String>,
     /// RFC 3339 time from which it is refused.
     pub expires_at: Option<String>,
+    /// One of `plans`, in place of its project's.
+    pub plan: Option<String>,
 }
 
 /// What the keys of a project may use. `*` stands for everything.
@@ -187,9 +189,6 @@ impl ProjectConfig {
     pub fn build(&self, prefix: &str) -> Result<DesiredProject, Vec<Problem>> {
         let mut problems = Problems::under(prefix);
         problems.check_id("id", &self.id);
-        if self.plan.is_some() {
-            problems.add("plan", "plans are not built yet in this version: take it out");
-        }
         let mut keys = Vec::with_capacity(self.keys.len());
         for (at, key) in self.keys.iter().enumerate() {
             keys.extend(key.build(&format!("keys[{at}]"), &mut problems));
@@ -203,6 +202,7 @@ impl ProjectConfig {
                 status: self.status.unwrap_or_default(),
                 policy_id: self.policy_id.clone(),
                 entitlements: entitlements.into(),
+                plan: self.plan.clone(),
             },
             keys,
         })
@@ -231,7 +231,13 @@ impl KeyConfig {
         };
         let key = problems.resolve(path, &self.key)?;
         match KeyDigest::of(key.expose()) {
-            Ok(digest) => Some(DesiredKey { digest, name: self.name.clone(), expires_at_ms, revoked: false }),
+            Ok(digest) => Some(DesiredKey {
+                digest,
+                name: self.name.clone(),
+                expires_at_ms,
+                revoked: false,
+                plan: self.plan.clone(),
+            }),
             Err(error) => {
                 problems.add(path, error.to_string());
                 None
@@ -370,6 +376,8 @@ struct KeyObject {
     name: Option<String>,
     /// RFC 3339 time from which it is refused.
     expires_at: Option<String>,
+    /// One of `plans`, in place of its project's.
+    plan: Option<String>,
 }
 
 /// The forms of a key, for the schema only.
@@ -396,12 +404,13 @@ impl<'de> Deserialize<'de> for KeyConfig {
             }
 
             fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<KeyConfig, E> {
-                Ok(KeyConfig { key: key.to_owned(), name: None, expires_at: None })
+                Ok(KeyConfig { key: key.to_owned(), name: None, expires_at: None, plan: None })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KeyConfig, A::Error> {
                 let object = KeyObject::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(KeyConfig { key: object.key, name: object.name, expires_at: object.expires_at })
+                let KeyObject { key, name, expires_at, plan } = object;
+                Ok(KeyConfig { key, name, expires_at, plan })
             }
         }
 

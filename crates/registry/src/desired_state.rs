@@ -214,6 +214,7 @@ impl State {
                     name: key.name.clone(),
                     expires_at_ms: key.expires_at_ms,
                     revoked: key.revoked_at.is_some(),
+                    plan: None,
                 });
             }
         }

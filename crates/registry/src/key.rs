@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::plan::{PRIORITY_DEFAULT, Plan};
 use crate::project::Project;
 
 /// What every key starts with, so that secret scanners and our own redaction recognise one.
@@ -27,6 +28,15 @@ pub struct Key {
     pub project: Arc<Project>,
     /// Unix time in milliseconds from which it is refused; none means never.
     pub expires_at_ms: Option<i64>,
+    /// The plan that it is on: its own, or its project's.
+    pub plan: Option<Arc<Plan>>,
+}
+
+impl Key {
+    /// Who goes first: 0 to [`crate::plan::PRIORITY_MAX`].
+    pub fn priority(&self) -> u8 {
+        self.plan.as_ref().map_or(PRIORITY_DEFAULT, |plan| plan.priority)
+    }
 }
 
 /// Why a presented key is not let in.

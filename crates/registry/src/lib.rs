@@ -7,6 +7,7 @@ pub mod desired_state;
 pub mod kept;
 mod key;
 pub mod place;
+pub mod plan;
 mod policy_set;
 mod pricing;
 mod project;
@@ -16,6 +17,7 @@ mod upstream;
 
 pub use desired_state::DesiredState;
 pub use key::{Key, KeyDigest, KeyError, KeyFormatError};
+pub use plan::Plan;
 pub use policy_set::{Candidate, PolicySet};
 pub use pricing::{Price, Pricing};
 pub use project::{Entitlements, Project, ProjectStatus};

@@ -17,6 +17,9 @@ pub struct Project {
     pub policy_id: Option<String>,
     /// What its keys may name beyond the project and its own policy.
     pub entitlements: Entitlements,
+    /// The plan that its keys are on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
 }
 
 /// Whether a project's keys are served.
@@ -83,6 +86,7 @@ mod tests {
             status: ProjectStatus::Active,
             policy_id: policy_id.map(str::to_owned),
             entitlements: Entitlements::default(),
+            plan: None,
         }
     }
 

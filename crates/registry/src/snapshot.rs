@@ -1,12 +1,13 @@
 //! The immutable state that a call is judged by, and how it is built: all of the desired state, or nothing and every
 //! reason. Where the desired state comes from (a file, the store) is not known here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use policy::problems::Problem;
 
 use crate::key::{DigestBuildHasher, Key, KeyDigest, KeyError};
+use crate::plan::Plan;
 use crate::policy_set::PolicySet;
 use crate::pricing::Pricing;
 use crate::project::{Entitlements, Project, lists};
@@ -26,6 +27,8 @@ pub struct Desired {
     pub projects: Vec<DesiredProject>,
     /// What calls cost.
     pub pricing: Pricing,
+    /// By name.
+    pub plans: BTreeMap<String, Plan>,
 }
 
 /// A project and its keys.
@@ -48,6 +51,8 @@ pub struct DesiredKey {
     pub expires_at_ms: Option<i64>,
     /// Taken back: it is known, and refused.
     pub revoked: bool,
+    /// In place of its project's.
+    pub plan: Option<String>,
 }
 
 /// Everything that a call is judged by. Immutable; a change is a whole new snapshot.
@@ -58,6 +63,8 @@ pub struct Snapshot {
     projects: HashMap<String, Arc<Project>>,
     keys: HashMap<KeyDigest, Admission, DigestBuildHasher>,
     pricing: Pricing,
+    /// Of all keys, each once, lowest first.
+    priorities: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -76,12 +83,15 @@ impl Snapshot {
         let mut problems = Problems::default();
         let policies = index_policies(desired.policies, &mut problems);
         let upstreams = index_upstreams(desired.upstreams, &mut problems);
+        let plans: BTreeMap<_, _> =
+            desired.plans.into_iter().map(|(name, plan)| (name, Arc::new(plan))).collect();
         let mut projects = HashMap::new();
         let mut keys = HashMap::<_, _, DigestBuildHasher>::default();
         let ids: Vec<String> = desired.projects.iter().map(|entry| entry.project.id.clone()).collect();
         for (at, DesiredProject { project, keys: own }) in desired.projects.into_iter().enumerate() {
             let path = format!("projects[{at}]");
             check_project(&path, &project, &policies, &ids, &upstreams, &mut problems);
+            let own_plan = plan(&plans, project.plan.as_deref(), &path, &mut problems);
             let project = Arc::new(project);
             if projects.insert(project.id.clone(), Arc::clone(&project)).is_some() {
                 problems.add(
@@ -90,10 +100,13 @@ impl Snapshot {
                 );
             }
             for (at, entry) in own.into_iter().enumerate() {
-                let admission = Admission { key: Arc::new(key_of(&entry, &project)), revoked: entry.revoked };
+                let key_path = format!("{path}.keys[{at}]");
+                let plan = plan(&plans, entry.plan.as_deref(), &key_path, &mut problems);
+                let key = key_of(&entry, &project, plan.or_else(|| own_plan.clone()));
+                let admission = Admission { key: Arc::new(key), revoked: entry.revoked };
                 if let Some(other) = keys.insert(entry.digest, admission) {
                     problems.add(
-                        format!("{path}.keys[{at}]"),
+                        key_path,
                         format!(
                             "the same key is already one of project `{}`: give each project keys of its own",
                             other.key.project.id
@@ -102,7 +115,10 @@ impl Snapshot {
                 }
             }
         }
-        problems.none_or(Self { upstreams, policies, projects, keys, pricing: desired.pricing })
+        let mut priorities: Vec<u8> = keys.values().map(|admission| admission.key.priority()).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        problems.none_or(Self { upstreams, policies, projects, keys, pricing: desired.pricing, priorities })
     }
 
     /// The key, if it is let in at `now_ms` (unix milliseconds). Its project may still be disabled.
@@ -156,6 +172,12 @@ impl Snapshot {
     /// All upstreams, in the order in which they are asked for a model.
     pub fn upstreams(&self) -> &[Arc<Upstream>] {
         &self.upstreams
+    }
+
+    /// Priorities in use that are above the key's.
+    pub fn priorities_above(&self, key: &Key) -> usize {
+        let own = key.priority();
+        self.priorities.iter().filter(|priority| **priority > own).count()
     }
 
     /// What calls cost.
@@ -247,12 +269,29 @@ fn known<'a>(names: impl Iterator<Item = &'a String>) -> String {
     if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) }
 }
 
-fn key_of(entry: &DesiredKey, project: &Arc<Project>) -> Key {
+fn plan(
+    plans: &BTreeMap<String, Arc<Plan>>,
+    name: Option<&str>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Arc<Plan>> {
+    let name = name?;
+    let plan = plans.get(name).cloned();
+    if plan.is_none() {
+        let known = known(plans.keys());
+        problems
+            .add(format!("{path}.plan"), format!("there is no plan `{name}`: add it to `plans`; {known}"));
+    }
+    plan
+}
+
+fn key_of(entry: &DesiredKey, project: &Arc<Project>, plan: Option<Arc<Plan>>) -> Key {
     Key {
         id: entry.digest.id(),
         name: entry.name.clone(),
         project: Arc::clone(project),
         expires_at_ms: entry.expires_at_ms,
+        plan,
     }
 }
 

@@ -7,9 +7,10 @@ use control::config::AdminTokenConfig;
 use escalation::config::{EscalationsConfig, SmtpConfig};
 use gateway::config::LimitsConfig;
 use registry::config::{PricingConfig, ProjectConfig, UpstreamConfig};
+use registry::plan::PlanConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Configuration of Policy Gateway, one YAML or JSON file. `$NAME` or `${NAME}` in a value is read from the
 /// environment; `$$` is a plain `$`.
@@ -33,9 +34,8 @@ pub(crate) struct RawConfig {
     /// Projects and their keys.
     #[serde(default)]
     pub(crate) projects: Vec<ProjectConfig>,
-    /// Plans that projects may be on, by name. Not built yet in this version: inert until a project names one.
+    /// Plans that projects and keys may be on, by name.
     #[serde(default)]
-    #[expect(dead_code, reason = "inert until projects can be on one")]
     pub(crate) plans: BTreeMap<String, PlanConfig>,
     /// Who may use the management API.
     #[serde(default)]
@@ -64,11 +64,6 @@ pub(crate) struct RawConfig {
     #[expect(dead_code, reason = "inert while the management API creates no destination")]
     pub(crate) egress: Option<EgressConfig>,
 }
-
-/// Limits and priority of the projects that are on a plan.
-#[derive(Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub(crate) struct PlanConfig(#[expect(dead_code, reason = "checked for shape only")] Map<String, Value>);
 
 /// Who judges categories.
 #[derive(Deserialize, JsonSchema)]

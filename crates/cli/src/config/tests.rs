@@ -276,8 +276,10 @@ fn settings_that_are_on_and_not_built_stop_the_load() {
     assert!(problem.starts_with("policies/support.yaml:3: rules.flagged_categories"), "{problem}");
     folder.write("policies/support.yaml", POLICY);
     let plan = EXAMPLE.replace("id: support-bot,", "id: support-bot, plan: gold,");
-    let problem = folder.problem(&format!("{plan}plans: {{ gold: {{}} }}\n"));
-    assert!(problem.starts_with("gateway.yaml:8: projects[0].plan: "), "{problem}");
+    let problem = folder.problem(&format!("{plan}plans: {{ free: {{}} }}\n"));
+    assert!(problem.starts_with("gateway.yaml:8: projects[0].plan: there is no plan `gold`"), "{problem}");
+    let problem = folder.problem(&format!("{plan}plans: {{ gold: {{ requests_per_minute: -1 }} }}\n"));
+    assert!(problem.contains("plans.gold.requests_per_minute: "), "{problem}");
 }
 
 #[test]

@@ -148,6 +148,12 @@ fn desired(raw: &RawConfig, policies: Option<&[PolicyFile]>, problems: &mut Vec<
             Err(found) => problems.extend(found),
         }
     }
+    for (name, plan) in &raw.plans {
+        match plan.build(&format!("plans.{name}")) {
+            Ok(plan) => drop(desired.plans.insert(name.clone(), plan)),
+            Err(found) => problems.extend(found),
+        }
+    }
     for (at, project) in raw.projects.iter().enumerate() {
         match project.build(&format!("projects[{at}]")) {
             Ok(project) => desired.projects.push(project),
@@ -164,7 +170,7 @@ fn desired(raw: &RawConfig, policies: Option<&[PolicyFile]>, problems: &mut Vec<
     };
     // A section that is not all there would make names seem unknown that are not.
     let partial = |problem: &Problem| {
-        ["upstreams", "projects", "policies"].iter().any(|section| problem.path.starts_with(section))
+        ["upstreams", "projects", "policies", "plans"].iter().any(|section| problem.path.starts_with(section))
     };
     if problems.iter().any(partial) {
         return None;

@@ -89,19 +89,13 @@ fn keys_are_text_or_objects() {
 #[test]
 fn everything_wrong_with_a_project_is_reported_at_once_and_no_key_is_repeated() {
     let config: ProjectConfig = read(json!({
-        "id": "a b", "plan": "gold",
+        "id": "a b",
         "keys": ["sk_hushhush", { "key": "ak_good", "expires_at": "tomorrow" }, "file:/no/such/file"],
     }));
     let problems = config.build("projects[0]").unwrap_err();
     assert_eq!(
         paths(&problems),
-        [
-            "projects[0].id",
-            "projects[0].plan",
-            "projects[0].keys[0]",
-            "projects[0].keys[1].expires_at",
-            "projects[0].keys[2]",
-        ]
+        ["projects[0].id", "projects[0].keys[0]", "projects[0].keys[1].expires_at", "projects[0].keys[2]",]
     );
     assert!(problems.iter().all(|problem| !problem.message.contains("hushhush")), "{problems:?}");
 }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use policy::{PolicyDocument, Revision};
@@ -40,13 +40,20 @@ fn project(id: &str, policy_id: Option<&str>, keys: &[&str]) -> DesiredProject {
             status: ProjectStatus::Active,
             policy_id: policy_id.map(str::to_owned),
             entitlements: Entitlements::default(),
+            plan: None,
         },
         keys: keys.iter().map(|key| desired_key(key)).collect(),
     }
 }
 
 fn desired_key(key: &str) -> DesiredKey {
-    DesiredKey { digest: KeyDigest::of(key).unwrap(), name: None, expires_at_ms: None, revoked: false }
+    DesiredKey {
+        digest: KeyDigest::of(key).unwrap(),
+        name: None,
+        expires_at_ms: None,
+        revoked: false,
+        plan: None,
+    }
 }
 
 #[test]
@@ -155,4 +162,26 @@ fn the_snapshot_carries_the_prices() {
     let pricing = Pricing::new(Price::Total(1.0), HashMap::new());
     let snapshot = Snapshot::build(Desired { pricing, ..Desired::default() }).unwrap();
     assert!((snapshot.pricing().cost_usd("any", 0, 0, 1_000_000) - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_key_is_on_its_own_plan_or_its_projects() {
+    let plan = |priority| Plan { requests_per_minute: 10, tokens_per_minute: 0, priority };
+    let plans = BTreeMap::from([("free".to_owned(), plan(1)), ("paid".to_owned(), plan(8))]);
+    let mut free = project("one", None, &["ak_1", "ak_2"]);
+    free.project.plan = Some("free".into());
+    free.keys[1].plan = Some("paid".into());
+    let projects = vec![free.clone(), project("two", None, &["ak_3"])];
+    let snapshot = Snapshot::build(Desired { projects, plans: plans.clone(), ..Desired::default() }).unwrap();
+    let above = |key: &str| {
+        let key = snapshot.authenticate(key, 0).unwrap();
+        (key.priority(), snapshot.priorities_above(key))
+    };
+    assert_eq!((above("ak_1"), above("ak_2"), above("ak_3")), ((1, 2), (8, 0), (5, 1)));
+    free.keys[1].plan = Some("gold".into());
+    free.project.plan = Some("silver".into());
+    let problems =
+        Snapshot::build(Desired { projects: vec![free], plans, ..Desired::default() }).unwrap_err();
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["projects[0].plan", "projects[0].keys[1].plan"]);
 }

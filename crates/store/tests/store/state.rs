@@ -84,6 +84,7 @@ async fn what_is_kept_is_read_back_after_a_restart_with_its_events_in_the_chain(
         status: ProjectStatus::Disabled,
         policy_id: Some("a".into()),
         entitlements: Entitlements { models: vec!["small".into()], ..Entitlements::default() },
+        plan: Some("free".into()),
     };
     let project = StoredProject { project, created_at: AT.into(), updated_at: AT.into() };
     let before = {
