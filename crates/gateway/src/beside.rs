@@ -203,6 +203,7 @@ impl Rollout {
             rollout_mode: Some(RolloutMode::Shadow),
             enforced: false,
             escalation_id: None,
+            quota: Vec::new(),
             usage: None,
             decision_hash: None,
             ..main.clone()

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::quota::Level;
 use audit::event::{
     AuditEvent, EventType, LatencyMs, Outcome, RequestInfo, RolloutMode, ScanMode, Stage, Usage, hex,
 };
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::beside::{self, Rollout};
 use crate::error_reply::Failure;
+use crate::quota::{Metered, Took};
 use crate::reply::{self, Body};
 use crate::{OnUnavailable, Shared, rollback};
 
@@ -47,6 +49,10 @@ pub(crate) struct Call {
     pub(crate) rollout: Rollout,
     /// The ticket by which the call passes where it escalates.
     pub(crate) grant: Option<Uuid>,
+    /// What it holds of its limits, where it has any.
+    pub(crate) quota: Option<Box<Metered>>,
+    /// How the limits stand that it was refused by.
+    pub(crate) refused_levels: Vec<Level>,
     started: Instant,
     upstream_time: Duration,
     /// Since when an upstream is waited for.
@@ -87,6 +93,8 @@ impl Call {
             policy_object,
             event,
             rollout: Rollout::plain(),
+            quota: None,
+            refused_levels: Vec::new(),
             grant: None,
             started: Instant::now(),
             upstream_time: Duration::ZERO,
@@ -149,6 +157,7 @@ impl Call {
     /// # Errors
     /// [`Failure::AuditUnavailable`] where the log does not take it and may not be passed over.
     pub(crate) fn record(&mut self) -> Result<(), Failure> {
+        self.tell_quota();
         let (record, hash) = Record::decision(&self.event);
         match self.shared.log.append(record) {
             Ok(durable) => {
@@ -196,6 +205,11 @@ impl Call {
     /// The answer to a request that failed before it was judged: its error event is on disk before the answer leaves.
     pub(crate) async fn fail(mut self, failure: Failure) -> Response<Body> {
         self.event.reason_code = Some(failure.code().to_owned());
+        self.settle_quota(Took::Nothing);
+        self.event.quota.clear();
+        if matches!(failure, Failure::Quota { .. }) {
+            self.event.event_type = EventType::Quota;
+        }
         self.finish(Outcome::Completed, failure.status(), Some(failure.code().to_owned()));
         let recorded = match self.shared.log.append(Record::event(&self.event)) {
             Ok(durable) => durable.await,
@@ -216,6 +230,7 @@ impl Call {
     /// Writes the closing record. Nobody waits for it: the decision is already durable.
     pub(crate) fn close(&mut self, outcome: Outcome, status: StatusCode, error_code: Option<String>) {
         self.finish(outcome, status, error_code);
+        self.settle_quota_at_end(outcome);
         if self.event.event_type == EventType::Enforcement {
             self.rollout.tell(&mut self.event);
         }
@@ -313,6 +328,7 @@ impl Call {
     pub(crate) fn headers(&self, headers: &mut HeaderMap) {
         let event = &self.event;
         self.request_id(headers);
+        self.limit_headers(headers);
         if !matches!(self.recorded, Recorded::Skipped) {
             reply::set(
                 headers,

@@ -94,6 +94,16 @@ pub(crate) enum Failure {
     /// The same for a request that waits for a review.
     #[error("{0}")]
     PolicyEscalated(String),
+    /// A quota or rate limit leaves too little.
+    #[error("{message}")]
+    Quota {
+        /// `USER_QUOTA_EXCEEDED`, `PROJECT_QUOTA_EXCEEDED` or `RATE_LIMITED`.
+        code: &'static str,
+        /// With the fix.
+        message: String,
+        /// Until the window ends.
+        retry_after_s: u64,
+    },
     /// The gateway is shutting down.
     #[error("the gateway is shutting down: try again")]
     Draining,
@@ -125,6 +135,7 @@ impl Failure {
             }
             Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Quota { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -151,6 +162,7 @@ impl Failure {
             Self::UpstreamTimeout { .. } => "upstream_timeout",
             Self::PolicyRefused(_) => "policy_refused",
             Self::PolicyEscalated(_) => "policy_escalated",
+            Self::Quota { code, .. } => code,
             Self::Draining => "shutting_down",
         }
     }
@@ -160,6 +172,7 @@ impl Failure {
         match self.status() {
             StatusCode::UNAUTHORIZED => "authentication_error",
             StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         }
@@ -181,6 +194,7 @@ impl Failure {
             Self::Overloaded | Self::AuditUnavailable | Self::ReviewUnavailable | Self::Draining => {
                 Some(RETRY_AFTER_SECONDS)
             }
+            Self::Quota { retry_after_s, .. } => Some(*retry_after_s),
             _ => None,
         }
     }
@@ -232,6 +246,7 @@ mod tests {
             Failure::UpstreamTimeout { upstream: "main".into(), timeout: Duration::from_secs(1) },
             Failure::PolicyRefused("no".into()),
             Failure::PolicyEscalated("wait".into()),
+            Failure::Quota { code: "RATE_LIMITED", message: "wait".into(), retry_after_s: 7 },
             Failure::Draining,
         ];
         let table: String = all

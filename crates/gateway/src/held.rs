@@ -19,6 +19,7 @@ use crate::call::Call;
 use crate::enforce;
 use crate::error_reply::Failure;
 use crate::pipeline::{self, Judged};
+use crate::quota::Took;
 use crate::settle::{Settled, settle};
 use crate::streaming::{End, Sender};
 
@@ -39,6 +40,12 @@ pub(crate) async fn run(call: &mut Call, judged: &mut Judged, body: Incoming, se
         return End::ClientGone;
     };
     let include_usage = judged.admitted.request.include_usage;
+    // Before the client sees the end: its next request may follow at once.
+    match &settled {
+        Settled::Clean(_) | Settled::Mended(_) => call.settle_quota(Took::Used),
+        Settled::Refused(_) => call.settle_quota(Took::Refused),
+        Settled::Unjudged(_) | Settled::Unrecorded(_) => call.settle_quota(Took::Nothing),
+    }
     match settled {
         Settled::Clean(_) => replay(call, judged, &held.frames, sender).await,
         Settled::Mended(body) => match Answer::parse(body) {

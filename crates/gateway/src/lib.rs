@@ -15,6 +15,7 @@ mod io;
 mod metrics;
 mod models;
 mod pipeline;
+mod quota;
 mod reply;
 mod rollback;
 mod route;
@@ -30,6 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::quota::QuotaLedger;
+use ::quota::tokens::Typical;
 use audit::log::AuditLog;
 use bytes::Bytes;
 use escalation::Desk;
@@ -71,6 +74,8 @@ pub struct Parts {
     pub notify: Arc<dyn Notify>,
     /// Who is asked about escalated calls.
     pub desk: Arc<Desk>,
+    /// What is taken of quotas and rate limits.
+    pub quota: Arc<dyn QuotaLedger>,
     /// Limits of the data plane.
     pub limits: Limits,
     /// See [`OnUnavailable`].
@@ -89,6 +94,9 @@ pub(crate) struct Shared {
     notify: Arc<dyn Notify>,
     /// What acts on a call where a policy has no stable revision: it has no rules.
     nothing: Arc<Revision>,
+    quota: Arc<dyn QuotaLedger>,
+    /// What answers usually come to.
+    typical: Typical,
     desk: Arc<Desk>,
     limits: Limits,
     on_unavailable: OnUnavailable,
@@ -126,6 +134,8 @@ impl Gateway {
                 rollouts: parts.rollouts,
                 notify: parts.notify,
                 nothing: nothing()?,
+                quota: parts.quota,
+                typical: Typical::default(),
                 desk: parts.desk,
                 limits: parts.limits,
                 on_unavailable: parts.on_unavailable,

@@ -20,6 +20,7 @@ use crate::call::Call;
 use crate::enforce::{self, Action};
 use crate::error_reply::Failure;
 use crate::escalate::{self, Moment};
+use crate::quota::Took;
 use crate::reply::{self, Body, EVENT_STREAM, JSON};
 use crate::settle::{Settled, settle};
 use crate::streaming;
@@ -55,6 +56,9 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
         Ok(admitted) => admitted,
         Err(failure) => return answer(reply, call.fail(failure).await),
     };
+    if let Err(failure) = call.reserve(&admitted).await {
+        return answer(reply, call.fail(failure).await);
+    }
     let mut masker = Masker::default();
     let (revision, subject) = (&admitted.revision, &admitted.subject);
     let (input, texts) = match call.rollout.judge_request(revision, subject, &admitted.request, &mut masker) {
@@ -68,6 +72,9 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
         Ok(action) => action,
         Err(failure) => return unrecorded(call, &failure, reply),
     };
+    if action == Action::Replace {
+        call.settle_quota(Took::Refused);
+    }
     if let Err(failure) = call.record() {
         return unrecorded(call, &failure, reply);
     }
@@ -113,7 +120,8 @@ async fn forward(mut call: Call, mut judged: Judged, mut reply: Reply) {
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("text/event-stream"));
     if is_stream {
-        return streaming::run(call, judged, response.into_body(), reply).await;
+        // In a box of its own: a call that is not streamed shall not carry its state.
+        return Box::pin(streaming::run(call, judged, response.into_body(), reply)).await;
     }
     let waiting = Instant::now();
     let max = call.shared.limits.answer_bytes_max;
@@ -196,6 +204,7 @@ async fn replace(mut call: Call, judged: &Judged, failure: Option<Failure>, repl
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);
     }
+    call.settle_quota(Took::Refused);
     let mut made = enforce::replacement(&call, &judged.admitted.revision, &judged.admitted.request);
     call.headers(made.response.headers_mut());
     let status = made.response.status();
@@ -203,7 +212,8 @@ async fn replace(mut call: Call, judged: &Judged, failure: Option<Failure>, repl
     close_with(call, outcome, status, error_code.or(made.error_code), made.response, reply);
 }
 
-fn release(call: Call, content_type: HeaderValue, body: Bytes, reply: Reply) {
+fn release(mut call: Call, content_type: HeaderValue, body: Bytes, reply: Reply) {
+    call.settle_quota(Took::Used);
     let mut response = reply::whole(StatusCode::OK, content_type, body);
     call.headers(response.headers_mut());
     close_with(call, Outcome::Completed, StatusCode::OK, None, response, reply);
@@ -250,6 +260,7 @@ async fn upstream_error(mut call: Call, mut judged: Judged, response: Response<I
     );
     let content_type = head.headers.get(CONTENT_TYPE).cloned().unwrap_or(JSON);
     let code = error_code(&body).unwrap_or_else(|| "upstream_error".to_owned());
+    call.settle_quota(Took::Nothing);
     let mut response = reply::whole(status, content_type, body);
     if let Some(retry_after) = head.headers.get(RETRY_AFTER) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::clone(retry_after));
@@ -276,6 +287,7 @@ pub(crate) async fn upstream_failed(mut call: Call, failure: Failure, reply: Rep
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);
     }
+    call.settle_quota(Took::Nothing);
     let mut response = reply::failure(&failure);
     call.headers(response.headers_mut());
     let outcome = if reply.send(response).is_ok() { Outcome::UpstreamError } else { Outcome::ClientGone };
@@ -284,6 +296,7 @@ pub(crate) async fn upstream_failed(mut call: Call, failure: Failure, reply: Rep
 
 /// The log did not take the decision: nothing is released.
 pub(crate) fn unrecorded(mut call: Call, failure: &Failure, reply: Reply) {
+    call.settle_quota(Took::Nothing);
     let mut response = reply::failure(failure);
     call.headers(response.headers_mut());
     answer(reply, response);

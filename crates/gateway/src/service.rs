@@ -79,7 +79,7 @@ async fn chat(
     if shared.draining.load(Ordering::Relaxed) {
         return Err(Failure::Draining);
     }
-    if shared.calls.len() >= shared.limits.requests_max {
+    if shared.calls.len() >= share(shared.limits.requests_max, snapshot.priorities_above(&key)) {
         return Err(Failure::Overloaded);
     }
     let call = Call::new(Arc::clone(shared), snapshot, key, path, policy_object, request_id);
@@ -92,6 +92,12 @@ async fn chat(
     });
     // The task always answers; should it die, the caller must not wait for ever.
     receiver.await.map_err(|_| Failure::AuditUnavailable)
+}
+
+/// Requests in flight from which on requests of a priority are turned away: each priority above it that keys have keeps a
+/// tenth of all places to itself. With ten priorities at most, the lowest still has one.
+fn share(requests_max: usize, priorities_above: usize) -> usize {
+    requests_max.saturating_sub(priorities_above * requests_max.div_ceil(10)).max(1)
 }
 
 /// Counts a call in the gauge for as long as it lives.
@@ -209,4 +215,15 @@ fn header_bytes(request: &Request<Incoming>) -> usize {
         .sum();
     debug_assert!(request.headers().get(HOST).is_none_or(|host| host.len() < usize::MAX));
     line + headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn higher_priorities_keep_places_to_themselves() {
+        assert_eq!([share(4096, 0), share(100, 1), share(100, 9)], [4096, 90, 10]);
+        assert_eq!([share(7, 1), share(7, 9), share(1, 0), share(1, 1)], [6, 1, 1, 1]);
+    }
 }

@@ -49,6 +49,8 @@ async fn judge_and_mend(call: &mut Call, judged: &mut Judged, answer: &Answer) -
     let revision = Arc::clone(&judged.admitted.revision);
     if let Some(usage) = answer.usage() {
         call.used(usage);
+    } else {
+        call.count_answer(answer);
     }
     let was_granted = judged.admitted.subject.granted;
     let subject = &judged.admitted.subject;

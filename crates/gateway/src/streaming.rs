@@ -23,6 +23,7 @@ use crate::error_reply::Failure;
 use crate::escalate::{self, Moment};
 use crate::held;
 use crate::pipeline::{self, CLIENT_GONE, Judged, Reply, output_judged};
+use crate::quota::Took;
 use crate::reply::{self, STREAM_QUEUE, StreamCut};
 
 pub(crate) type Sender = mpsc::Sender<Result<Bytes, StreamCut>>;
@@ -39,6 +40,8 @@ pub(crate) enum End {
     Upstream(Failure),
     /// A changed decision could not be recorded.
     Unrecorded(Failure),
+    /// A limit on tokens is used up; the code of that limit.
+    Spent(&'static str),
 }
 
 /// Runs the stream after the upstream's head came.
@@ -63,10 +66,13 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
         End::ClientGone => (Outcome::ClientGone, None),
         End::Upstream(failure) => {
             call.shared.metrics.upstream_failure(&judged.admitted.upstream.name);
+            call.settle_quota(Took::Nothing);
             end_with_error(&failure, &sender).await;
             (Outcome::UpstreamError, Some(failure.code().to_owned()))
         }
+        End::Spent(code) => (Outcome::Completed, Some(code.to_owned())),
         End::Unrecorded(failure) => {
+            call.settle_quota(Took::Nothing);
             end_with_error(&failure, &sender).await;
             (Outcome::Completed, Some(failure.code().to_owned()))
         }
@@ -139,7 +145,7 @@ async fn pump(
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
                 decoder.push(&data);
-                (events(judge, &mut decoder, &mut out), None)
+                (events(call, judge, &mut decoder, &mut out), None)
             }
         };
         // INVARIANT: a decision that changed is durable before the bytes that it is about are sent.
@@ -149,8 +155,35 @@ async fn pump(
                 return End::Unrecorded(failure);
             }
         }
+        let mut end = None;
+        match step {
+            Ok(Next::Done) => {
+                // Before the client sees the end: its next request may follow at once.
+                if let Some(usage) = judge.usage.take() {
+                    call.used(usage);
+                }
+                call.settle_quota(Took::Used);
+                end = Some(End::Done);
+            }
+            Ok(Next::Continue) => {
+                if let Some((code, usage)) = call.cut_off() {
+                    // What the upstream may have counted so far is less than the whole.
+                    judge.usage = None;
+                    call.used(usage);
+                    call.settle_quota(Took::Used);
+                    let fallback = enforce::envelope(call, &judged.admitted.request);
+                    out.extend(judge.cut(usage, &fallback));
+                    end = Some(End::Spent(code));
+                }
+            }
+            Ok(Next::Stop { .. }) => call.settle_quota(Took::Refused),
+            Err(_) => {}
+        }
         if !out.is_empty() && sender.send(Ok(out.into())).await.is_err() {
             return End::ClientGone;
+        }
+        if let Some(end) = end {
+            return end;
         }
         match step {
             Err(error) => return End::Upstream(pipeline::broken(judged, &error.to_string())),
@@ -168,10 +201,20 @@ async fn pump(
     }
 }
 
-fn events(judge: &mut StreamJudge, decoder: &mut Decoder, out: &mut Vec<u8>) -> Result<Next, AnswerError> {
+/// Judges what came. Where a limit on tokens is used up, what came until then is the whole answer, and the call says so
+/// ([`Call::cut_off`]).
+fn events(
+    call: &mut Call,
+    judge: &mut StreamJudge,
+    decoder: &mut Decoder,
+    out: &mut Vec<u8>,
+) -> Result<Next, AnswerError> {
     loop {
         let frame = decoder.next_frame().map_err(|error| AnswerError::Shape(error.to_string()))?;
         let Some(frame) = frame else { return Ok(Next::Continue) };
+        if !call.may_pass(&frame) {
+            return judge.finish(out);
+        }
         let next = judge.event(&frame, out)?;
         if next != Next::Continue {
             return Ok(next);

@@ -292,6 +292,22 @@ impl StreamJudge {
         out
     }
 
+    /// The end of a stream that may not go on: `length` for every open choice, usage if it was asked for, and `[DONE]`.
+    pub fn cut(&self, usage: TokenUsage, fallback: &Envelope) -> Vec<u8> {
+        let envelope = self.envelope.as_ref().unwrap_or(fallback);
+        let policy = self.policy.as_deref();
+        let mut out = Vec::new();
+        let first = if self.seen_choices.is_empty() { Some(0) } else { None };
+        for index in first.into_iter().chain(self.open_choices.iter().copied()) {
+            out.extend(made::event(&envelope.frame(index, "{}", Some("length"), policy)));
+        }
+        if self.include_usage {
+            out.extend(made::event(&envelope.usage_frame(&usage.to_json(), policy)));
+        }
+        out.extend_from_slice(made::DONE);
+        out
+    }
+
     /// Whether the answer was complete when the upstream's stream ended: some upstreams leave `[DONE]` out.
     pub fn is_complete(&self) -> bool {
         !self.seen_choices.is_empty() && self.open_choices.is_empty()

@@ -323,6 +323,22 @@ pub enum RetainContent {
     Escalations,
 }
 
+impl OrgControls {
+    /// The user's quota, where there is one and quotas apply.
+    pub fn active_user_quota(&self) -> Option<Quota> {
+        self.active(self.user_quota)
+    }
+
+    /// The project's quota, likewise.
+    pub fn active_project_quota(&self) -> Option<Quota> {
+        self.active(self.project_quota)
+    }
+
+    fn active(&self, quota: Option<Quota>) -> Option<Quota> {
+        quota.filter(|quota| self.user_quotas != Some(false) && quota.limits())
+    }
+}
+
 impl Default for OrgControls {
     fn default() -> Self {
         Self {

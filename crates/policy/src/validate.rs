@@ -74,16 +74,6 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
             add(&format!("{path}.rollout"), message);
         }
     }
-    let org = &document.org_controls;
-    let quotas =
-        [("org_controls.user_quota", org.user_quota), ("org_controls.project_quota", org.project_quota)];
-    for (path, quota) in quotas {
-        if org.user_quotas != Some(false) && quota.is_some_and(|quota| quota.limits()) {
-            let message =
-                "quotas are not supported by this version: set the limits to 0, or `user_quotas: false`";
-            add(path, message);
-        }
-    }
     problems
 }
 

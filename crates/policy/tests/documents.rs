@@ -54,10 +54,7 @@ fn unsupported(document: &Value) -> Vec<String> {
 fn the_sample_parses_and_its_active_settings_are_named() {
     let document = PolicyDocument::parse(&sample()).unwrap();
     assert_eq!(document.org_controls.project_quota.unwrap().window, QuotaWindow::Monthly);
-    assert_eq!(
-        unsupported(&sample()),
-        ["rules.flagged_categories", "org_controls.user_quota", "org_controls.project_quota"]
-    );
+    assert_eq!(unsupported(&sample()), ["rules.flagged_categories"]);
 }
 
 #[test]
@@ -223,12 +220,6 @@ fn only_active_settings_are_unsupported() {
     );
     assert_eq!(unsupported(&rules(json!({"unscannable": "refuse"}))), none);
     assert_eq!(unsupported(&rules(json!({"unscannable": "escalate"}))), none);
-
-    // Absent `user_quotas` counts as on when a limit is given.
-    let quota = |org: Value| unsupported(&json!({"policy_id": "p", "rules": {}, "org_controls": org}));
-    assert_eq!(quota(json!({"user_quota": {"tokens": 1}})), ["org_controls.user_quota"]);
-    assert_eq!(quota(json!({"user_quota": {"requests": 0, "tokens": 0, "window": "hourly"}})), none);
-    assert_eq!(quota(json!({"user_quotas": true})), none);
 
     assert_eq!(unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "summary"}))), none);
 
@@ -556,4 +547,28 @@ fn escalation_has_its_terms_and_a_policy_says_whether_it_can_come_to_it() {
         let problems = policy(rules.clone(), json!({"escalation": {name: minutes}})).unwrap_err();
         assert_eq!(problems[0].path, format!("refusal_replacement.escalation.{name}"));
     }
+}
+
+#[test]
+fn quotas_apply_unless_switched_off_or_without_a_limit() {
+    let quotas = |org: Value| {
+        let org = PolicyDocument::parse(&json!({"policy_id": "p", "rules": {}, "org_controls": org}))
+            .unwrap()
+            .org_controls;
+        (
+            org.active_user_quota().map(|quota| quota.tokens),
+            org.active_project_quota().map(|quota| quota.requests),
+        )
+    };
+    // Absent `user_quotas` counts as on when a limit is given.
+    assert_eq!(quotas(json!({"user_quota": {"tokens": 1}})), (Some(1), None));
+    assert_eq!(quotas(json!({"user_quotas": true, "project_quota": {"requests": 2}})), (None, Some(2)));
+    assert_eq!(quotas(json!({"user_quotas": false, "project_quota": {"requests": 2}})), (None, None));
+    assert_eq!(quotas(json!({"user_quota": {"requests": 0, "tokens": 0, "window": "hourly"}})), (None, None));
+    let wrong =
+        json!({"policy_id": "p", "rules": {}, "org_controls": {"user_quota": {"window": "fortnightly"}}});
+    let problems = PolicyDocument::parse(&wrong).unwrap_err();
+    let problem = problems.first().unwrap();
+    assert_eq!(problem.path, "org_controls.user_quota.window");
+    assert!(problem.message.contains("hourly"), "{}", problem.message);
 }

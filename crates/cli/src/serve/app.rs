@@ -13,6 +13,7 @@ use audit::outbox::Outbox;
 use control::{Control, Ports};
 use escalation::{Desk, Tickets};
 use gateway::{Gateway, Management, OnUnavailable, Parts};
+use quota::Ledger;
 use registry::{DesiredState, Rollouts};
 use store::{Store, StoreOptions};
 use tokio::net::TcpListener;
@@ -98,6 +99,7 @@ impl App {
             rollouts: Arc::clone(&store) as _,
             notify: Arc::new(DeskNotify(Arc::clone(&desk))),
             desk: Arc::clone(&desk),
+            quota: ledger(&store).await?,
             limits: config.limits.clone(),
             on_unavailable: match config.on_unavailable {
                 raw::OnUnavailable::Refuse => OnUnavailable::Refuse,
@@ -235,6 +237,21 @@ pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<Store>> {
         );
     }
     Ok(store)
+}
+
+/// The ledger of quotas as the store has it: what every call has used that was ever closed, and what those held that a
+/// crash cut off.
+async fn ledger(store: &Arc<Store>) -> anyhow::Result<Arc<Ledger>> {
+    let store = Arc::clone(store);
+    blocking(move || {
+        let ledger = Ledger::default();
+        let now_s = jiff::Timestamp::now().as_second();
+        store.reader()?.quota_counters(now_s, |counter| {
+            ledger.load(counter.bucket, counter.end_s, counter.requests, counter.tokens);
+        })?;
+        Ok(Arc::new(ledger))
+    })
+    .await
 }
 
 fn management(control: &Arc<Control>) -> Management {

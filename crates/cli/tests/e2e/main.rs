@@ -19,6 +19,7 @@ mod escalation;
 mod faults;
 mod management;
 mod privacy;
+mod quota;
 mod rollout;
 mod rules;
 mod stream;

@@ -171,6 +171,21 @@ impl ChatRequest {
         out
     }
 
+    /// The most tokens that its answers may have together, where it says so.
+    pub fn answer_tokens_max(&self) -> Option<u64> {
+        let root = self.root();
+        let max = TOKEN_LIMITS.iter().find_map(|name| root.get(name).and_then(Value::as_u64))?;
+        Some(max.saturating_mul(root.get("n").and_then(Value::as_u64).unwrap_or(1).max(1)))
+    }
+
+    /// What a model reads besides the messages, as JSON.
+    pub fn tools_json(&self) -> impl Iterator<Item = &str> {
+        let root = self.root();
+        ["tools", "functions", "response_format"]
+            .into_iter()
+            .filter_map(move |name| root.get(name).map(Value::raw))
+    }
+
     /// The body for the upstream: changed texts in place, our own fields gone, `instruction` as the last message
     /// (a system message), stream usage asked for. Where nothing changes it is the client's own bytes.
     pub fn upstream_body(&self, mut texts: Splice, instruction: Option<&str>) -> Bytes {
@@ -475,6 +490,19 @@ mod tests {
             r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}],"stream_options":{"include_usage":true,"k":1}}"#
         );
         assert!(!parse(body).unwrap().include_usage);
+    }
+
+    #[test]
+    fn the_most_that_answers_may_have_counts_every_choice() {
+        let max = |fields: &str| {
+            let body = format!(r#"{{"model":"m",{fields}"messages":[{{"role":"user","content":"x"}}]}}"#);
+            parse(&body).unwrap().answer_tokens_max()
+        };
+        assert_eq!(max(""), None);
+        assert_eq!(max(r#""n":3,"#), None);
+        assert_eq!(max(r#""max_tokens":5,"#), Some(5));
+        assert_eq!(max(r#""max_tokens":5,"max_completion_tokens":7,"n":3,"#), Some(21));
+        assert_eq!(max(r#""max_tokens":"many","#), None);
     }
 
     #[test]
