@@ -241,6 +241,42 @@ async fn a_stream_is_cut_where_the_tokens_end() {
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
 }
 
+#[tokio::test]
+async fn a_stream_goes_on_past_its_estimate_while_there_are_tokens() {
+    let rig = with_quotas(json!({"user_quota": {"tokens": 5000, "window": "monthly"}})).start().await;
+    // Short answers teach that answers are short.
+    for _ in 0..2 {
+        assert_eq!(rig.chat("demo:say=\"yes\"").await.status, StatusCode::OK);
+    }
+    let long = rig.stream("demo:words=900 demo:no_usage").await;
+    assert_eq!(long.finish_reasons(), ["stop"]);
+    let event = stored(&rig, &long).await;
+    let tokens = event["quota"][0]["tokens"].as_u64().unwrap();
+    assert!((900..4000).contains(&tokens), "{tokens}");
+    let next = rig.stream("hello").await;
+    let left: u64 = limits(&next, "tokens").1.parse().unwrap();
+    assert!(left <= 5000 - tokens, "{left} left of 5000 after {tokens}");
+}
+
+#[tokio::test]
+async fn a_candidate_changes_no_limit() {
+    let setup = with_quotas(json!({"user_quota": {"requests": 2, "window": "monthly"}}));
+    let candidate = json!({"policy_id": "test-policy", "rules": {"denylist": ["napalm", "arson"]},
+        "org_controls": {"user_quota": {"requests": 1, "window": "monthly"}},
+        "rollout": {"canary": {"enabled": true, "sample_percent": 100}}});
+    std::fs::create_dir_all(setup.dir.path().join("policies")).unwrap();
+    std::fs::write(setup.dir.path().join("policies/candidate.json"), candidate.to_string()).unwrap();
+    let rig = setup.start().await;
+    for (status, remaining) in [(200, "1"), (200, "0"), (429, "0")] {
+        let reply = rig.chat("hello").await;
+        assert_eq!(
+            (reply.status.as_u16(), limits(&reply, "requests")),
+            (status, ("2".into(), remaining.into()))
+        );
+        assert_eq!(reply.header("x-policy-rollout-mode"), if status == 200 { "canary" } else { "" });
+    }
+}
+
 /// The same minute before and after, or another try.
 async fn within_a_minute<T>(mut work: impl AsyncFnMut(usize) -> T) -> T {
     let minute = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 60;
