@@ -292,6 +292,9 @@ pub struct RollbackInfo {
     pub threshold: f64,
     /// When the candidate returns by itself, RFC 3339 UTC; null where it does not, or was not taken back.
     pub resume_at: Option<String>,
+    /// Where single rules were tried out: what they name, in the policy's own spelling.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
 }
 
 /// What was changed, on [`EventType::Revision`] and [`EventType::Admin`] events: names, numbers and digests.

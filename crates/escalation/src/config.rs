@@ -121,8 +121,10 @@ impl Channels {
     /// taken back by itself.
     pub fn check(&self, document: &PolicyDocument) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let rollout = &document.rollout;
-        let is_taken_back = rollout.canary.enabled && rollout.rollback_on_spike;
+        let rules = document.rules.overrides.iter().filter_map(|rule| rule.rollout.as_ref());
+        let is_taken_back = std::iter::once(&document.rollout)
+            .chain(rules)
+            .any(|rollout| rollout.canary.enabled && rollout.rollback_on_spike);
         if !document.can_escalate() && !is_taken_back {
             return problems;
         }

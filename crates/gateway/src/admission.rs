@@ -50,13 +50,14 @@ pub(crate) async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -
         return Err(Failure::NoPolicy(project.id.clone()));
     };
     let target = call.event.policy_target.as_deref().unwrap_or_default();
-    let choice = policy.choose(target, call.event.policy_user.as_deref(), &call.key.id);
-    let (revision, rollout) = Rollout::new(policy, choice, &call.shared.nothing);
+    let ruling = policy.choose(target, call.event.policy_user.as_deref(), &call.key.id);
+    let (revision, rollout) = Rollout::new(policy, &ruling, &call.shared.nothing);
     call.rollout = rollout;
     let Some(upstream) = call.snapshot.upstream_for(&request.model, &project.entitlements).cloned() else {
         return Err(Failure::UnknownModel(request.model));
     };
-    let subject = Subject::new(call.event.policy_target.as_deref().unwrap_or_default());
+    let target = call.event.policy_target.as_deref().unwrap_or_default();
+    let subject = Subject { off: ruling.rules.off, ..Subject::new(target) };
     Ok(Admitted { request, revision, subject, upstream, headers })
 }
 

@@ -10,9 +10,9 @@ use judge::stream::StreamJudge;
 use llm_api::chat::answer::{Answer, AnswerError};
 use llm_api::chat::request::{ChatRequest, RequestError};
 use llm_api::json::Splice;
-use policy::rollout::{Applied, Beside as Asked, Choice, Mode};
-use policy::{Decision, InputVerdict, Masker, OutputFindings, Pair, Revision, Subject, Verdict};
-use registry::{Candidate, PolicySet};
+use policy::rollout::{Applied, Beside as Asked, Mode};
+use policy::{Decision, InputVerdict, Masker, Off, OutputFindings, Pair, Revision, Subject, Verdict};
+use registry::{Candidate, PolicySet, Ruling};
 use uuid::Uuid;
 
 use crate::enforce::{self, Action};
@@ -41,6 +41,8 @@ struct Beside {
     candidate: Candidate,
     /// It and the one that acts, where that has rules of its own.
     pair: Option<Arc<Pair>>,
+    /// Its rules that do not count.
+    off: Off,
     /// As the call came: a reviewer's grant is for the revision that acts.
     subject: Subject,
     masker: Masker,
@@ -64,33 +66,36 @@ impl Rollout {
         Self { mode: Mode::Enforced, beside: None }
     }
 
-    /// Which revision acts, and what is judged beside it. `nothing` acts where there is nothing to apply.
-    pub(crate) fn new(policy: &PolicySet, choice: Choice, nothing: &Arc<Revision>) -> (Arc<Revision>, Self) {
+    /// Which revision acts and which of its rules do not, and what is judged beside it. `nothing` acts where there is
+    /// nothing to apply.
+    pub(crate) fn new(policy: &PolicySet, ruling: &Ruling, nothing: &Arc<Revision>) -> (Arc<Revision>, Self) {
+        let (choice, rules) = (ruling.choice, &ruling.rules);
         let stable = || policy.stable_revision().cloned().unwrap_or_else(|| Arc::clone(nothing));
-        let Some(candidate) = policy.candidate() else { return (stable(), Self::plain()) };
-        let (acting, place, revision) = match (choice.applied, choice.beside) {
-            (Applied::Candidate, _) => (Arc::clone(&candidate.revision), Some(Place::Stable), stable()),
-            (Applied::Stable, Asked::Candidate) => {
-                (stable(), Some(Place::Shadow), Arc::clone(&candidate.revision))
-            }
-            (Applied::Stable, _) => (stable(), None, stable()),
-            (Applied::Nothing, _) => {
-                (Arc::clone(nothing), Some(Place::Main), Arc::clone(&candidate.revision))
-            }
+        let candidate = || policy.candidate().map(|candidate| Arc::clone(&candidate.revision));
+        let (acting, beside) = match (choice.applied, choice.beside) {
+            (Applied::Candidate, _) => (candidate(), Some((Place::Stable, stable()))),
+            (Applied::Stable, Asked::Candidate) => (None, candidate().map(|it| (Place::Shadow, it))),
+            (Applied::Stable, _) => (None, None),
+            (Applied::Nothing, _) => (Some(Arc::clone(nothing)), candidate().map(|it| (Place::Main, it))),
         };
-        let beside = place.map(|place| {
-            Box::new(Beside {
-                place,
-                revision,
-                candidate: candidate.clone(),
-                pair: policy.pair().filter(|_| place != Place::Main).cloned(),
-                subject: Subject::default(),
-                masker: Masker::default(),
-                input: None,
-                output: OutputFindings::default(),
-            })
-        });
-        (acting, Self { mode: choice.mode, beside })
+        let acting = acting.unwrap_or_else(stable);
+        let beside = match (beside, policy.candidate(), policy.rules()) {
+            (Some((place, revision)), Some(candidate), _) => {
+                let pair = policy.pair().filter(|_| place != Place::Main).cloned();
+                Some(Beside::new(place, revision, candidate, pair, Off::default()))
+            }
+            (None, _, Some(tried)) => rules
+                .without
+                .as_ref()
+                .map(|off| (Place::Stable, off))
+                .or(rules.with.as_ref().map(|off| (Place::Shadow, off)))
+                .map(|(place, off)| {
+                    let pair = policy.rules_pair().cloned();
+                    Beside::new(place, Arc::clone(&acting), tried, pair, off.clone())
+                }),
+            _ => None,
+        };
+        (acting, Self { mode: choice.mode, beside: beside.map(Box::new) })
     }
 
     /// Whether the acting revision's verdict is the main event's.
@@ -122,16 +127,16 @@ impl Rollout {
         let Some(beside) = &mut self.beside else {
             return judge::judge_request(acting, subject, request, masker);
         };
-        beside.subject = subject.clone();
+        beside.subject = Subject { off: beside.off.clone(), ..subject.clone() };
         let (verdict, splice, input) = match &beside.pair {
             Some(pair) => {
                 let maskers = [masker, &mut beside.masker];
-                judge_request_by_both(pair, [subject, subject], request, maskers)?
+                judge_request_by_both(pair, [subject, &beside.subject], request, maskers)?
             }
             None => {
                 let (verdict, splice) = judge::judge_request(acting, subject, request, masker)?;
                 let (input, _) =
-                    judge::judge_request(&beside.revision, subject, request, &mut beside.masker)?;
+                    judge::judge_request(&beside.revision, &beside.subject, request, &mut beside.masker)?;
                 (verdict, splice, input)
             }
         };
@@ -227,6 +232,26 @@ impl Rollout {
 }
 
 impl Beside {
+    fn new(
+        place: Place,
+        revision: Arc<Revision>,
+        candidate: &Candidate,
+        pair: Option<Arc<Pair>>,
+        off: Off,
+    ) -> Self {
+        Self {
+            place,
+            revision,
+            candidate: candidate.clone(),
+            pair,
+            off,
+            subject: Subject::default(),
+            masker: Masker::default(),
+            input: None,
+            output: OutputFindings::default(),
+        }
+    }
+
     /// A revision that refuses a request sees no answer to it.
     fn judges_answers(&self) -> bool {
         self.input.as_ref().is_some_and(|input| enforce::action(input.decision) == Action::Forward)

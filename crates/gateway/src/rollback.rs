@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use audit::event::{AuditEvent, EventType, RollbackInfo};
 use audit::log::Record;
+use policy::rollout::TriedRule;
 use registry::{Candidate, Spike, TakenBack, Told};
 use uuid::Uuid;
 
@@ -87,6 +88,16 @@ fn event(candidate: &Candidate, spike: &Spike) -> AuditEvent {
         stable_rate: spike.tally.stable_rate(),
         threshold: spike.threshold,
         resume_at: (spike.takes_back && spike.resumes).then(|| time(spike.until_ms)),
+        rules: rules(candidate, spike),
     });
     event
+}
+
+/// What the rules name that were tried out.
+fn rules(candidate: &Candidate, spike: &Spike) -> Vec<String> {
+    if !candidate.is_of_rules() {
+        return Vec::new();
+    }
+    let is_canary = |rule: &&TriedRule| rule.rollout.canary.enabled == spike.takes_back;
+    candidate.revision.tried_rules().iter().filter(is_canary).map(|rule| rule.name.clone()).collect()
 }

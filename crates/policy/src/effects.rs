@@ -7,6 +7,7 @@ use crate::document::{Category, Override, PolicyDocument};
 use crate::entities::EntityType;
 use crate::matching::normalise;
 use crate::matching::terms::Terms;
+use crate::scan::What;
 use crate::subject::Subject;
 use crate::validate;
 use crate::verdict::{Decision, ReasonCode};
@@ -153,6 +154,9 @@ impl Effects {
     ) -> RuleEffect<'_> {
         let of = |category| fitting(self.categories.get(&category), subject);
         let own = of(category).or_else(|| category.parent().and_then(of));
+        if own.is_some_and(|index| subject.off.has(index)) {
+            return self.by(None, Decision::Allow);
+        }
         self.violation(own, subject, validate::violation_decision(document))
     }
 
@@ -187,13 +191,24 @@ impl Effects {
         RuleEffect { decision, ..effect }
     }
 
+    /// Whether what was found is named by an override that is off in the call.
+    pub(crate) fn is_off(&self, subject: &Subject, what: What) -> bool {
+        let list = match what {
+            What::Term(group) => self.terms.get(&group),
+            What::Entity(entity) => self.entities.get(&entity),
+        };
+        fitting(list, subject).is_some_and(|index| subject.off.has(index))
+    }
+
     /// Whether entities can be left in place at all.
     pub(crate) fn has_entities(&self) -> bool {
         !self.entities.is_empty()
     }
 
     fn violation(&self, own: Option<usize>, subject: &Subject, action: Decision) -> RuleEffect<'_> {
-        let index = own.or_else(|| self.targets.get(&*subject.target).copied());
+        let of_target =
+            || self.targets.get(&*subject.target).copied().filter(|index| !subject.off.has(*index));
+        let index = own.or_else(of_target);
         self.by(index, action)
     }
 

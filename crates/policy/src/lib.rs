@@ -34,7 +34,7 @@ pub use pair::Pair;
 pub use problems::{Problem, read_all};
 pub use redaction::{Redaction, RedactionAction};
 pub use revision::Revision;
-pub use subject::Subject;
+pub use subject::{Off, Subject};
 pub use unscanned::Unscanned;
 pub use verdict::{Decision, ReasonCode, Redactions, Stage, Verdict, conclude};
 

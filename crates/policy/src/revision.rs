@@ -12,6 +12,7 @@ use crate::matching::normalise;
 use crate::matching::terms::Terms;
 use crate::problems::Problem;
 use crate::redaction::RedactionAction;
+use crate::rollout::{TriedRule, tried_rules};
 use crate::scan::What;
 use crate::subject::Subject;
 use crate::validate;
@@ -40,6 +41,7 @@ pub struct Revision {
     pub(crate) denylist: Terms,
     pub(crate) allowlist: Terms,
     effects: Effects,
+    tried_rules: Vec<TriedRule>,
     may_sum_up: bool,
 }
 
@@ -63,6 +65,7 @@ impl Revision {
             digest: document.digest(),
             mask: mask(&document.rules.denylist),
             effects: Effects::new(&document, &denylist),
+            tried_rules: tried_rules(&document),
             may_sum_up: validate::reachable(&document).contains(&Decision::Summary),
             denylist,
             allowlist: Terms::new(document.rules.allowlist.iter().map(String::as_str)),
@@ -195,6 +198,16 @@ impl Revision {
     /// Whether entities of this type stay as they are in a call.
     pub(crate) fn leaves_entity(&self, subject: &Subject, entity: EntityType) -> bool {
         self.effects.has_entities() && self.entity_effect(subject, entity).leaves()
+    }
+
+    /// The overrides that are tried out: what they name acts on the calls that their rollouts reach.
+    pub fn tried_rules(&self) -> &[TriedRule] {
+        &self.tried_rules
+    }
+
+    /// Whether what was found does not count in this call.
+    pub(crate) fn is_off(&self, subject: &Subject, what: What) -> bool {
+        !subject.off.is_empty() && self.effects.is_off(subject, what)
     }
 
     /// Notes the placeholders that a text of the request holds already.

@@ -2,6 +2,7 @@
 //! candidate's decisions are a spike. Pure: subjects, times and what was taken back are arguments; what a choice does to
 //! a call is the gateway's business.
 
+mod rules;
 mod spike;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::document::{Rollout, Share};
 
+pub(crate) use rules::tried_rules;
+pub use rules::{RuleChoice, TriedRule, choose_rules, digest_of_rules};
 pub use spike::{SpikeRule, Tally, Window};
 
 /// Tells these hashes from any others over the same bytes.

@@ -143,14 +143,19 @@ impl Scan {
     fn keep_decided(&mut self, revision: &Revision, subject: &Subject, from: usize, decided: usize) {
         for found in &self.terms {
             let (start, end) = (from + found.start, from + found.end);
-            if start < decided {
-                self.spans.push(Span { start, end, what: What::Term(found.group) });
+            let what = What::Term(found.group);
+            if start < decided && !revision.is_off(subject, what) {
+                self.spans.push(Span { start, end, what });
             }
         }
         for entity in self.entities.iter().filter(|entity| entity.start < decided) {
             self.floor = entity.end;
             self.tail = entity.tail;
-            self.leaves_tail = revision.leaves_entity(subject, entity.entity);
+            let is_off = revision.is_off(subject, What::Entity(entity.entity));
+            self.leaves_tail = is_off || revision.leaves_entity(subject, entity.entity);
+            if is_off {
+                continue;
+            }
             let span = Span { start: entity.start, end: entity.end, what: What::Entity(entity.entity) };
             let list = if self.leaves_tail { &mut self.left } else { &mut self.spans };
             list.push(span);

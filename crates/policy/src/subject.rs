@@ -10,11 +10,28 @@ pub struct Subject {
     pub target: Arc<str>,
     /// A reviewer let the request pass: of what the policy escalates, terms stay in the answer.
     pub granted: bool,
+    /// Rules that are tried out and do not reach it.
+    pub off: Off,
+}
+
+/// Overrides that are off in a call, by their place in the document: what they name is not looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Off(pub(crate) Option<Arc<[usize]>>);
+
+impl Off {
+    /// Whether any is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn has(&self, index: usize) -> bool {
+        self.0.as_ref().is_some_and(|off| off.contains(&index))
+    }
 }
 
 impl Subject {
     /// A call for this target.
     pub fn new(target: &str) -> Self {
-        Self { target: target.into(), granted: false }
+        Self { target: target.into(), granted: false, off: Off::default() }
     }
 }

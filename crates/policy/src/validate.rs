@@ -67,13 +67,6 @@ pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
             "moderation categories are not supported by this version: leave the list empty",
         );
     }
-    for (index, rule) in rules.overrides.iter().enumerate() {
-        let path = format!("rules.overrides[{index}]");
-        if rule.rollout.as_ref().is_some_and(|rollout| rollout.shadow.enabled || rollout.canary.enabled) {
-            let message = "rollouts of one rule are not supported by this version: switch both off";
-            add(&format!("{path}.rollout"), message);
-        }
-    }
     problems
 }
 

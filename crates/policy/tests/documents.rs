@@ -216,7 +216,7 @@ fn only_active_settings_are_unsupported() {
             {"term": "credential theft", "action": "refuse", "rollout": {"shadow": {"enabled": false}}},
             {"term": "credential theft", "targets": ["t"], "rollout": {"shadow": {"enabled": true}}},
         ])),
-        ["rules.overrides[3].rollout"]
+        none
     );
     assert_eq!(unsupported(&rules(json!({"unscannable": "refuse"}))), none);
     assert_eq!(unsupported(&rules(json!({"unscannable": "escalate"}))), none);

@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use policy::rollout::{Bucket, choose_rules};
 use policy::{
     Masker, OutputMode, Pair, PolicyDocument, Revision, Role, Subject, Text, evaluate_input, scan_text,
 };
@@ -121,5 +122,32 @@ proptest! {
         prop_assert_eq!(one.changed.then_some(released), expected);
         prop_assert_eq!(one, findings);
         prop_assert_eq!(other, alone(&second, OutputMode::Mask).1);
+    }
+
+    #[test]
+    fn a_rule_that_is_off_counts_as_not_there(
+        tried in prop::sample::subsequence(TERMS.to_vec(), 0..=4),
+        text in some_text(),
+    ) {
+        // Spellings of one form are one rule.
+        let is_tried = |term: &&str| tried.iter().any(|tried| tried.to_lowercase() == term.to_lowercase());
+        let others: Vec<&str> = TERMS.into_iter().filter(|term| !is_tried(term)).collect();
+        let overrides: Vec<Value> = tried.iter()
+            .map(|term| json!({"term": term, "action": "rewrite", "rollout": {"shadow": {"enabled": true, "sample_percent": 100}}}))
+            .collect();
+        let all = revision(&TERMS, &[], &json!({"redact": true, "overrides": overrides}));
+        let rest = revision(&others, &[], &json!({"redact": true}));
+        let off = choose_rules(all.tried_rules(), false, "t", |digest| Bucket::of("p", digest, Some("u"), "k")).off;
+        let subject = Subject { off, ..Subject::new("t") };
+        let texts = [Text { message: 0, role: Role::User, is_content: true, text: Cow::Borrowed(text.as_str()) }];
+        let (with, without) = (
+            evaluate_input(&all, &subject, &texts, &mut Masker::new()),
+            evaluate_input(&rest, &Subject::new("t"), &texts, &mut Masker::new()),
+        );
+        prop_assert_eq!(with, without);
+        let scan = |revision: &Revision, subject: &Subject, mode| scan_text(revision, subject, &text, mode, &mut Masker::new());
+        for mode in [OutputMode::Mask, OutputMode::Stop] {
+            prop_assert_eq!(scan(&all, &subject, mode), scan(&rest, &Subject::new("t"), mode));
+        }
     }
 }

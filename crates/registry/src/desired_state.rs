@@ -195,12 +195,14 @@ impl State {
             let revision =
                 |number: Option<u64>| self.compiled.get(&(policy.policy_id.clone(), number?)).cloned();
             let (stable, candidate) = (revision(policy.stable), revision(policy.candidate));
+            let rules = stable.as_ref().and_then(|stable| self.rollouts.rules(stable));
             let candidate = candidate.map(|revision| self.rollouts.candidate(revision));
-            desired.policies.extend(match (stable, candidate) {
+            let set = match (stable, candidate) {
                 (stable, Some(candidate)) => Some(PolicySet::with_candidate(stable, candidate)),
                 (Some(stable), None) => Some(PolicySet::stable(stable)),
                 (None, None) => None,
-            });
+            };
+            desired.policies.extend(set.map(|set| set.and_rules(rules)));
         }
         for stored in self.kept.projects.values() {
             desired.projects.push(DesiredProject { project: stored.project.clone(), keys: Vec::new() });

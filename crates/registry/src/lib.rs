@@ -18,7 +18,7 @@ mod upstream;
 pub use desired_state::DesiredState;
 pub use key::{Key, KeyDigest, KeyError, KeyFormatError};
 pub use plan::Plan;
-pub use policy_set::{Candidate, PolicySet};
+pub use policy_set::{Candidate, PolicySet, Ruling};
 pub use pricing::{Price, Pricing};
 pub use project::{Entitlements, Project, ProjectStatus};
 pub use rollback::{

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use audit::event::AuditEvent;
 use audit::outbox::BoxFuture;
-use policy::document::RollbackResume;
-use policy::rollout::{SpikeRule, Tally, Window};
+use policy::document::{RollbackResume, Rollout};
+use policy::rollout::{SpikeRule, Tally, Window, digest_of_rules};
 use policy::{Decision, Revision};
 use tokio::sync::watch;
 
@@ -54,12 +54,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// What a store keeps of a candidate in force, one per policy.
+/// What a store keeps of what is tried out: one under each key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptRollout {
-    /// The policy.
-    pub policy_id: String,
-    /// The candidate's digest without `rollout`, hex.
+    /// See [`Candidate::key`].
+    pub key: String,
+    /// The candidate's digest, hex.
     pub digest: String,
     /// None while it runs.
     pub taken_back: Option<TakenBack>,
@@ -94,8 +94,8 @@ pub trait RolloutStore: Send + Sync + 'static {
     /// it, and queues the notice: all of it becomes durable, or nothing. `after_seq` is the store's to set.
     fn keep(&self, rollout: KeptRollout, told: Option<Told>) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Forgets what is kept of a policy: it has no candidate any more.
-    fn forget(&self, policy_id: String) -> BoxFuture<'_, Result<(), String>>;
+    /// Forgets what is kept under a key: nothing is tried out there any more.
+    fn forget(&self, key: String) -> BoxFuture<'_, Result<(), String>>;
 }
 
 /// Sends the notices that the store queued.
@@ -227,7 +227,7 @@ impl Candidate {
         if !tally.is_spike(&inner.rule) || (!applied && now < inner.told_until) {
             return None;
         }
-        let rollout = &self.revision.document().rollout;
+        let rollout = &self.rollout;
         let cooldown = Duration::from_secs(rollout.rollback_cooldown_minutes.saturating_mul(60));
         // What comes after the cooldown is judged by itself.
         if applied {
@@ -252,7 +252,7 @@ impl Candidate {
     /// What a store is to keep of it, were it taken back so.
     pub fn kept(&self, taken_back: Option<TakenBack>) -> KeptRollout {
         KeptRollout {
-            policy_id: self.revision.policy_id().to_owned(),
+            key: self.key.clone(),
             digest: audit::event::hex(&self.digest),
             taken_back,
             after_seq: 0,
@@ -262,7 +262,7 @@ impl Candidate {
     /// Puts the state back that a store kept. Time that went by while nothing ran counts by the system's clock; should
     /// that have been set back, the cooldown is no longer than the document says all the same.
     pub fn restore(&self, taken_back: TakenBack) {
-        let rollout = &self.revision.document().rollout;
+        let rollout = &self.rollout;
         let cooldown = Duration::from_secs(rollout.rollback_cooldown_minutes.saturating_mul(60));
         let left = taken_back.until_ms.saturating_sub(self.rollback.clock.now_ms());
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
@@ -280,10 +280,10 @@ impl Candidate {
     }
 }
 
-/// By policy: the candidate's digest and its state.
+/// By key: the candidate's digest and its state.
 type Known = HashMap<String, ([u8; 32], Arc<Rollback>)>;
 
-/// What changed of the candidates in force, by policy: another candidate than before, or none any more.
+/// What changed of the candidates in force, by key: another candidate than before, or none any more.
 pub type RolloutChanges = BTreeMap<String, Option<Candidate>>;
 
 /// All candidates in force, over the changes of snapshots.
@@ -320,16 +320,27 @@ impl Rollouts {
     /// A revision as a candidate: with the state that it has in force, or with a clean one where it is not. Changes
     /// nothing that is in force.
     pub fn candidate(&self, revision: Arc<Revision>) -> Candidate {
+        let (key, rollout) = (revision.policy_id().to_owned(), revision.document().rollout.clone());
         let digest = revision.document().digest_without_rollout();
+        self.tried(key, revision, rollout, digest)
+    }
+
+    /// The rules of a stable revision that are tried out, likewise; none where there are none. Of several canaries, the
+    /// first says when they are taken back, all at once.
+    pub fn rules(&self, revision: &Arc<Revision>) -> Option<Candidate> {
+        let tried = revision.tried_rules();
+        let first = tried.iter().find(|rule| rule.rollout.canary.enabled).or(tried.first())?;
+        let key = format!("{} rules", revision.policy_id());
+        Some(self.tried(key, Arc::clone(revision), first.rollout.clone(), digest_of_rules(tried)))
+    }
+
+    fn tried(&self, key: String, revision: Arc<Revision>, rollout: Rollout, digest: [u8; 32]) -> Candidate {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let rollback = match known.get(revision.policy_id()) {
+        let rollback = match known.get(&key) {
             Some((known, rollback)) if *known == digest => Arc::clone(rollback),
-            _ => {
-                let rule = SpikeRule::of(&revision.document().rollout);
-                Arc::new(Rollback::new(Arc::clone(&self.clock), rule))
-            }
+            _ => Arc::new(Rollback::new(Arc::clone(&self.clock), SpikeRule::of(&rollout))),
         };
-        Candidate { revision, digest, rollback }
+        Candidate { revision, key, rollout, digest, rollback }
     }
 
     /// Says that a snapshot is in force. What changed waits for [`Rollouts::changed`].
@@ -337,9 +348,9 @@ impl Rollouts {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = RolloutChanges::new();
         let mut next = Known::new();
-        for candidate in snapshot.policies().filter_map(|policy| policy.candidate()) {
-            let id = candidate.revision.policy_id();
-            candidate.rollback.follow(SpikeRule::of(&candidate.revision.document().rollout));
+        for candidate in snapshot.policies().flat_map(|policy| policy.tried()) {
+            let id = candidate.key.as_str();
+            candidate.rollback.follow(SpikeRule::of(&candidate.rollout));
             if known.get(id).is_none_or(|(_, rollback)| !Arc::ptr_eq(rollback, &candidate.rollback)) {
                 changes.insert(id.to_owned(), Some(candidate.clone()));
             }

@@ -47,7 +47,7 @@ pub(crate) enum Order {
     },
     /// A policy's candidate, or that it has none any more.
     Rollout {
-        policy_id: String,
+        key: String,
         rollout: Option<Box<RolloutChange>>,
         reply: Reply<(), StoreError>,
     },
@@ -206,12 +206,10 @@ impl<'a> CursorChanges<'a> {
                 });
                 Ok(Done::Reported(reply))
             }
-            Order::Rollout { policy_id, rollout, reply } => {
-                match crate::rollouts::set(db, &policy_id, rollout.as_deref(), head) {
+            Order::Rollout { key, rollout, reply } => {
+                match crate::rollouts::set(db, &key, rollout.as_deref(), head) {
                     Ok(()) => Ok(Done::Rollout(reply)),
-                    Err(source) => {
-                        Err(Undone { order: Order::Rollout { policy_id, rollout, reply }, source })
-                    }
+                    Err(source) => Err(Undone { order: Order::Rollout { key, rollout, reply }, source }),
                 }
             }
             Order::Change { change, reply } => match crate::state::apply(db, &change.edits) {

@@ -12,7 +12,7 @@ use crate::escalations::add_rollback_notice;
 use crate::orders::Order;
 use crate::reader::Reader;
 
-/// What is to be kept of a policy's candidate.
+/// What is to be kept of a candidate.
 #[derive(Clone, Debug)]
 pub(crate) struct RolloutChange {
     rollout: KeptRollout,
@@ -23,33 +23,30 @@ pub(crate) struct RolloutChange {
 const RUNNING: &str = "running";
 const TAKEN_BACK: &str = "taken_back";
 
-/// Sets what is kept of a policy, within the running transaction. `head` is the log's head once that is durable.
+/// Sets what is kept under a key, within the running transaction. `head` is the log's head once that is durable.
 pub(crate) fn set(
     db: &Connection,
-    policy_id: &str,
+    key: &str,
     change: Option<&RolloutChange>,
     head: u64,
 ) -> rusqlite::Result<()> {
     let Some(RolloutChange { rollout, notice }) = change else {
-        return db
-            .prepare_cached("DELETE FROM rollouts WHERE policy_id = ?1")?
-            .execute([policy_id])
-            .map(drop);
+        return db.prepare_cached("DELETE FROM rollouts WHERE key = ?1")?.execute([key]).map(drop);
     };
     if let Some((path, event)) = notice {
         add_rollback_notice(db, path, event, jiff::Timestamp::now().as_millisecond())?;
     }
     let taken_back = rollout.taken_back;
     db.prepare_cached(
-        "INSERT INTO rollouts(policy_id, digest, state, revision, since_ms, until_ms, after_seq)
+        "INSERT INTO rollouts(key, digest, state, revision, since_ms, until_ms, after_seq)
          VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT(policy_id) DO UPDATE
+         ON CONFLICT(key) DO UPDATE
          SET digest = ?2, state = ?3, revision = ?4, since_ms = ?5, until_ms = ?6, after_seq = ?7
          -- A rollback may be quicker than the news that its candidate runs.
          WHERE digest <> ?2 OR ?3 = 'taken_back'",
     )?
     .execute(params![
-        policy_id,
+        key,
         rollout.digest,
         if taken_back.is_some() { TAKEN_BACK } else { RUNNING },
         taken_back.map(|taken_back| taken_back.revision.cast_signed()),
@@ -61,12 +58,12 @@ pub(crate) fn set(
 }
 
 impl Reader {
-    /// What is kept of candidates, by policy.
+    /// What is kept of candidates, by key.
     ///
     /// # Errors
     /// [`StoreError`] where it cannot be read.
     pub fn rollouts(&self) -> Result<Vec<KeptRollout>, StoreError> {
-        let sql = "SELECT policy_id, digest, revision, since_ms, until_ms, after_seq FROM rollouts ORDER BY policy_id";
+        let sql = "SELECT key, digest, revision, since_ms, until_ms, after_seq FROM rollouts ORDER BY key";
         let read = || {
             let mut select = self.db.prepare_cached(sql)?;
             let rows = select.query_map([], |row| {
@@ -77,7 +74,7 @@ impl Reader {
                     _ => None,
                 };
                 Ok(KeptRollout {
-                    policy_id: row.get(0)?,
+                    key: row.get(0)?,
                     digest: row.get(1)?,
                     taken_back,
                     after_seq: row.get::<_, i64>(5)?.cast_unsigned(),
@@ -97,9 +94,9 @@ impl RolloutStore for Store {
                 let event = String::from_utf8(told.event.to_json()).ok()?;
                 Some((told.escalation_path.clone()?, event))
             });
-            let policy_id = rollout.policy_id.clone();
+            let key = rollout.key.clone();
             let rollout = Some(Box::new(RolloutChange { rollout, notice }));
-            let order = Order::Rollout { policy_id, rollout, reply };
+            let order = Order::Rollout { key, rollout, reply };
             match told {
                 // The order is dropped where the event is refused, and its answer with it.
                 Some(told) => self
@@ -115,10 +112,10 @@ impl RolloutStore for Store {
         })
     }
 
-    fn forget(&self, policy_id: String) -> BoxFuture<'_, Result<(), String>> {
+    fn forget(&self, key: String) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let (reply, forgotten) = oneshot::channel();
-            self.tell(Order::Rollout { policy_id, rollout: None, reply });
+            self.tell(Order::Rollout { key, rollout: None, reply });
             answer(forgotten.await)
         })
     }

@@ -14,7 +14,8 @@
 //!   change of that, in order.
 //! - `projects`, `keys`: what the management API created. `body` is a project as JSON; `digest` is the SHA-256 of a key,
 //!   which itself is nowhere.
-//! - `rollouts`: each policy's candidate: `digest` (of its document without `rollout`), and while it is taken back by
+//! - `rollouts`: what is tried out, by `key`: a policy's id for its candidate, the id and ` rules` for single rules of its
+//!   stable revision. `digest` (of the document without `rollout`, or of the rules), and while it is taken back by
 //!   itself, which `revision` was, since and until when. Events up to `after_seq` are none of its window.
 //! - `escalations`: review tickets, `body` as JSON (`escalation::Ticket`); the other columns repeat what is looked for.
 //!   `over_ms` is when a ticket means nothing any more, in Unix milliseconds. `escalation_content` is what a policy opted
@@ -98,7 +99,7 @@ CREATE TABLE keys(
   key_id TEXT PRIMARY KEY, project_id TEXT NOT NULL, digest TEXT NOT NULL UNIQUE, name TEXT, prefix TEXT NOT NULL,
   created_at TEXT NOT NULL, expires_at_ms INTEGER, revoked_at TEXT) WITHOUT ROWID;
 CREATE TABLE rollouts(
-  policy_id TEXT PRIMARY KEY, digest TEXT NOT NULL, state TEXT NOT NULL, revision INTEGER, since_ms INTEGER,
+  key TEXT PRIMARY KEY, digest TEXT NOT NULL, state TEXT NOT NULL, revision INTEGER, since_ms INTEGER,
   until_ms INTEGER, after_seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE escalations(
   number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, fingerprint BLOB NOT NULL, state TEXT NOT NULL,

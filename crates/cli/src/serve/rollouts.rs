@@ -26,7 +26,7 @@ pub(super) async fn resume(
         let mut spikes = Vec::new();
         for candidate in &began {
             let own = candidate.kept(None);
-            match kept.iter().find(|kept| kept.policy_id == own.policy_id && kept.digest == own.digest) {
+            match kept.iter().find(|kept| kept.key == own.key && kept.digest == own.digest) {
                 Some(kept) => {
                     replay(candidate, kept, &reader, now_ms)?;
                     spikes.extend(candidate.overdue_spike().map(|spike| (candidate.clone(), spike)));
@@ -34,18 +34,16 @@ pub(super) async fn resume(
                 None => fresh.push(own),
             }
         }
-        let is_over = |kept: &&KeptRollout| {
-            !began.iter().any(|candidate| candidate.revision.policy_id() == kept.policy_id)
-        };
-        let over: Vec<String> = kept.iter().filter(is_over).map(|kept| kept.policy_id.clone()).collect();
+        let is_over = |kept: &&KeptRollout| !began.iter().any(|candidate| candidate.key == kept.key);
+        let over: Vec<String> = kept.iter().filter(is_over).map(|kept| kept.key.clone()).collect();
         Ok((fresh, over, spikes))
     });
     let (fresh, over, spikes) = read.await?;
     for kept in fresh {
         store.keep(kept, None).await.map_err(anyhow::Error::msg)?;
     }
-    for policy_id in over {
-        store.forget(policy_id).await.map_err(anyhow::Error::msg)?;
+    for key in over {
+        store.forget(key).await.map_err(anyhow::Error::msg)?;
     }
     Ok(spikes)
 }
@@ -54,13 +52,13 @@ pub(super) async fn resume(
 /// told, and a restart would take the candidate for one that was never taken back.
 pub(super) async fn keep(rollouts: Arc<Rollouts>, store: Arc<Store>) {
     loop {
-        for (policy, candidate) in rollouts.changed().await {
+        for (key, candidate) in rollouts.changed().await {
             let kept = match candidate {
                 Some(candidate) => store.keep(candidate.kept(None), None).await,
-                None => store.forget(policy.clone()).await,
+                None => store.forget(key.clone()).await,
             };
             if let Err(error) = kept {
-                tracing::warn!(%error, policy, "a change of what is tried out was not kept");
+                tracing::warn!(%error, key, "a change of what is tried out was not kept");
             }
         }
     }
@@ -68,7 +66,7 @@ pub(super) async fn keep(rollouts: Arc<Rollouts>, store: Arc<Store>) {
 
 /// The state that was kept, and the calls since then to which the candidate was applied.
 fn replay(candidate: &Candidate, kept: &KeptRollout, reader: &Reader, now_ms: i64) -> anyhow::Result<()> {
-    let rollout = &candidate.revision.document().rollout;
+    let rollout = &candidate.rollout;
     let mut from_ms = now_ms.saturating_sub(minutes(rollout.rollback_window_minutes));
     if let Some(taken_back) = kept.taken_back {
         candidate.restore(taken_back);
@@ -78,7 +76,7 @@ fn replay(candidate: &Candidate, kept: &KeptRollout, reader: &Reader, now_ms: i6
         from_ms = from_ms.max(taken_back.until_ms);
     }
     let filter = Filter {
-        policy_id: Some(kept.policy_id.clone()),
+        policy_id: Some(candidate.revision.policy_id().to_owned()),
         event_type: Some(EventType::Enforcement),
         after_seq: Some(kept.after_seq),
         from_ms: Some(from_ms),
@@ -87,7 +85,10 @@ fn replay(candidate: &Candidate, kept: &KeptRollout, reader: &Reader, now_ms: i6
     for stored in reader.query(&filter) {
         let Ok(event) = serde_json::from_slice::<AuditEvent>(&stored?.text) else { continue };
         let (Some(decision), Some(stable)) = (event.decision, &event.stable) else { continue };
-        if event.rollout_mode == Some(RolloutMode::Canary) && event.enforced {
+        // Rules are judged with and without by one revision, a candidate beside another.
+        let of_rules = Some(stable.policy_revision) == event.policy_revision;
+        let is_own = of_rules == candidate.is_of_rules();
+        if event.rollout_mode == Some(RolloutMode::Canary) && event.enforced && is_own {
             let created_ms = event.created_at.parse::<jiff::Timestamp>().map(|time| time.as_millisecond());
             candidate.replay(now_ms.saturating_sub(created_ms.unwrap_or(now_ms)), decision, stable.decision);
         }

@@ -305,6 +305,57 @@ async fn a_window_outlives_a_kill() {
     assert_eq!(say(&rig, "user-9", "tango").await.header("x-policy-rollout-mode"), "rollback");
 }
 
+async fn start_with_rule(rollout: &Value) -> Rig {
+    let rule = json!({"term": "tango", "action": "refuse", "reason_code": "NEW_TERM", "rollout": rollout});
+    Setup::rules(json!({"denylist": ["napalm", "tango"], "overrides": [rule]})).start().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_rule_is_a_shadow_while_the_rest_is_enforced() {
+    let rig = start_with_rule(&json!({"shadow": {"enabled": true, "sample_percent": 100}})).await;
+    assert_eq!(told(&say(&rig, "u", "napalm").await), ["1", "enforced", "true", "refuse", "refuse"]);
+    let mut body = ask("demo:say=\"so \\u0074ango it is\"");
+    body["stream"] = json!(true);
+    let streamed = rig.send(rig.post("/v1/chat/completions", &body)).await;
+    assert_eq!(streamed.streamed("content"), "so tango it is");
+    for reply in [say(&rig, "u", "tango").await, streamed] {
+        assert_eq!(told(&reply), BY_STABLE);
+        let (main, shadow) = (rig.log_of(&reply).await, shadow_of(&rig, &reply).await);
+        assert_eq!(main["policy"]["denylist_hits"], json!([]));
+        let policy = &shadow["policy"];
+        assert_eq!((&policy["decision"], &policy["effective_decision"]), (&json!("refuse"), &json!("allow")));
+        assert_eq!(
+            (&policy["reason_code"], &policy["denylist_hits"]),
+            (&json!("NEW_TERM"), &json!(["tango"]))
+        );
+        assert_eq!(shadow["event"]["policy_revision"], 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_rule_is_a_canary_and_taken_back_alone() {
+    let canary = json!({"canary": {"enabled": true, "sample_percent": 100}, "rollback_min_requests": 3});
+    let rig = start_with_rule(&canary).await;
+    for _ in 0..3 {
+        let reply = say(&rig, "u", "tango").await;
+        assert_eq!(told(&reply), ["1", "canary", "true", "refuse", "refuse"]);
+        let stable = &rig.log_of(&reply).await["event"]["stable"];
+        assert_eq!((&stable["decision"], &stable["policy_revision"]), (&json!("allow"), &json!(1)));
+    }
+    let is_rollback = |log: &Value| log["event"]["type"] == "rollback";
+    rig.intake.wait_for(PATIENCE, |ledger| ledger.logs().any(|log| is_rollback(&log.log))).await.unwrap();
+    let logs = rig.intake.logs();
+    let event = &logs.iter().find(|log| is_rollback(&log.log)).unwrap().log;
+    assert_eq!(event["event"]["rollback"]["rules"], json!(["tango"]));
+    assert_eq!(told(&say(&rig, "u", "tango").await), ["1", "rollback", "true", "allow", "allow"]);
+    assert_eq!(told(&say(&rig, "u", "napalm").await), ["1", "rollback", "true", "refuse", "refuse"]);
+    let Rig { gateway, intake, model, dir, http, config } = rig;
+    gateway.kill().await;
+    let gateway = Gateway::start(&config, &ENV).await;
+    let rig = Rig { gateway, intake, model, dir, http, config };
+    assert_eq!(told(&say(&rig, "u", "tango").await), ["1", "rollback", "true", "allow", "allow"]);
+}
+
 #[tokio::test]
 async fn documents_that_do_not_go_together_stop_the_start_with_the_reason() {
     let dir = TempDir::new().unwrap();

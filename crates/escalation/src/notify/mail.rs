@@ -75,6 +75,7 @@ fn rollback_text(event: &AuditEvent) -> String {
     let lines = [
         ("Policy", event.policy_id.clone().unwrap_or_default()),
         ("Candidate", format!("revision {}", number(event.policy_revision))),
+        ("Rules", info.map_or_else(String::new, |info| info.rules.join(", "))),
         ("At", event.created_at.clone()),
         ("Requests", number(info.map(|info| info.requests))),
         ("Window", format!("{} minutes", number(info.map(|info| info.window_minutes)))),
@@ -84,8 +85,8 @@ fn rollback_text(event: &AuditEvent) -> String {
         ("Returns", returns.unwrap_or_else(|| "when another revision of it is saved".to_owned())),
         ("Event", event.event_id.to_string()),
     ];
-    for (name, value) in lines {
-        text.push_str(&format!("{name}: {}\n", plain(&value, VALUE_CHARS_MAX)));
+    for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        text.push_str(&format!("{name}: {}\n", plain(value, VALUE_CHARS_MAX)));
     }
     text
 }
@@ -185,10 +186,17 @@ mod tests {
             stable_rate: 0.025,
             threshold: 0.25,
             resume_at: None,
+            rules: vec!["gift card".to_owned()],
         });
         let text = rollback_text(&event);
-        for line in ["Policy: p", "Candidate: revision 7", "Requests: 40", "Severe: 35.0 %", "Stable: 2.5 %"]
-        {
+        for line in [
+            "Policy: p",
+            "Candidate: revision 7",
+            "Requests: 40",
+            "Severe: 35.0 %",
+            "Stable: 2.5 %",
+            "Rules: gift card",
+        ] {
             assert!(text.contains(&format!("{line}\n")), "{line}: {text}");
         }
     }

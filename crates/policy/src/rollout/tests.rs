@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::document::PolicyDocument;
+use crate::subject::Off;
 use crate::verdict::Decision;
 
 const DIGEST: [u8; 32] = [7; 32];
@@ -332,4 +333,50 @@ fn another_length_keeps_what_it_reaches() {
     assert_eq!(count(&window.resized(at(6_000)), at(6_000)), 2);
     assert_eq!(count(&window.resized(at(60)), at(60)), 1);
     assert_eq!(count(&window.resized(at(600)), at(600)), 2);
+}
+
+fn tried(index: usize, rollout: Rollout) -> TriedRule {
+    TriedRule { index, name: index.to_string(), rollout, digest: [u8::try_from(index).unwrap(); 32] }
+}
+
+#[test]
+fn a_rule_acts_where_its_rollout_reaches() {
+    let all = || share(100.0, &[]);
+    let off = |indexes: &[usize]| Off((!indexes.is_empty()).then(|| indexes.into()));
+    let choose = |tried: &[TriedRule], taken_back| {
+        let choice = choose_rules(tried, taken_back, "t", |digest| Bucket::of("p", digest, Some("u"), "k"));
+        (choice.mode(), choice.off, choice.without, choice.with)
+    };
+    let (canaried, shadowed) = (tried(1, canary(all())), tried(3, shadow(all())));
+    let out = tried(4, canary(share(0.0, &[])));
+    let elsewhere = tried(5, canary(share(100.0, &["s"])));
+    assert_eq!(choose(&[], false), (Mode::Enforced, off(&[]), None, None));
+    assert_eq!(
+        choose(std::slice::from_ref(&canaried), false),
+        (Mode::Canary, off(&[]), Some(off(&[1])), None)
+    );
+    assert_eq!(
+        choose(std::slice::from_ref(&shadowed), false),
+        (Mode::Enforced, off(&[3]), None, Some(off(&[])))
+    );
+    let rules = [canaried, shadowed, out, elsewhere.clone()];
+    assert_eq!(
+        choose(&rules, false),
+        (Mode::Canary, off(&[3, 4, 5]), Some(off(&[3, 4, 5, 1])), Some(off(&[4, 5])))
+    );
+    assert_eq!(choose(&rules, true), (Mode::Rollback, off(&[1, 3, 4, 5]), None, Some(off(&[1, 4, 5]))));
+    assert_eq!(choose(&[elsewhere], true), (Mode::Enforced, off(&[5]), None, None));
+}
+
+#[test]
+fn a_rules_digest_ignores_its_rollout_only() {
+    let digests = |percent: f64, action: &str| {
+        let rule = json!({"term": "a", "action": action, "rollout": {"canary": {"enabled": true, "sample_percent": percent}}});
+        let rules = json!({"denylist": ["a"], "overrides": [rule]});
+        let document = PolicyDocument::parse(&json!({"policy_id": "p", "rules": rules})).unwrap();
+        tried_rules(&document).iter().map(|rule| rule.digest).collect::<Vec<_>>()
+    };
+    assert_eq!(digests(5.0, "refuse").len(), 1);
+    assert_eq!(digests(5.0, "refuse"), digests(50.0, "refuse"));
+    assert_ne!(digests(5.0, "refuse"), digests(5.0, "rewrite"));
 }

@@ -88,7 +88,7 @@ fn spike(policy: &PolicySet) -> Spike {
 }
 
 fn mode(policy: &PolicySet) -> (Applied, Mode) {
-    let choice = policy.choose("t", Some("user"), "key");
+    let choice = policy.choose("t", Some("user"), "key").choice;
     (choice.applied, choice.mode)
 }
 

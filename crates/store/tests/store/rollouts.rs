@@ -59,7 +59,7 @@ async fn both_wait_out_a_blocked_log() {
 }
 
 fn kept(digest: &str, taken_back: Option<TakenBack>) -> KeptRollout {
-    KeptRollout { policy_id: "p".to_owned(), digest: digest.to_owned(), taken_back, after_seq: 0 }
+    KeptRollout { key: "p".to_owned(), digest: digest.to_owned(), taken_back, after_seq: 0 }
 }
 
 fn told(event: &AuditEvent) -> Told {
