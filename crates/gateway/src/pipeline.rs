@@ -109,10 +109,10 @@ async fn forward(mut call: Call, mut judged: Judged, mut reply: Reply) {
     call.add_upstream_time(waiting.elapsed());
     let response = match sent {
         Ok(response) => response,
-        Err(failure) => return upstream_failed(call, failure, reply).await,
+        Err(failure) => return Box::pin(upstream_failed(call, failure, reply)).await,
     };
     if !enforce::is_answer(response.status()) {
-        return upstream_error(call, judged, response, reply).await;
+        return Box::pin(upstream_error(call, judged, response, reply)).await;
     }
     let is_stream = response
         .headers()
@@ -120,7 +120,7 @@ async fn forward(mut call: Call, mut judged: Judged, mut reply: Reply) {
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("text/event-stream"));
     if is_stream {
-        // In a box of its own: a call that is not streamed shall not carry its state.
+        // Boxed, like what is rare: a call's future is as large as its largest branch, and is moved as a whole.
         return Box::pin(streaming::run(call, judged, response.into_body(), reply)).await;
     }
     let waiting = Instant::now();
@@ -143,7 +143,7 @@ async fn forward(mut call: Call, mut judged: Judged, mut reply: Reply) {
     };
     match answer {
         Ok(answer) => whole_answer(call, &mut judged, answer, reply).await,
-        Err(failure) => upstream_failed(call, failure, reply).await,
+        Err(failure) => Box::pin(upstream_failed(call, failure, reply)).await,
     }
 }
 
@@ -173,11 +173,11 @@ async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, mut r
                 let frames = mended.frames(include_usage, call.policy_json().as_deref());
                 release(call, EVENT_STREAM, frames.into(), reply);
             }
-            Err(error) => upstream_failed(call, broken(judged, &error.to_string()), reply).await,
+            Err(error) => Box::pin(upstream_failed(call, broken(judged, &error.to_string()), reply)).await,
         },
         Settled::Mended(body) => release(call, JSON, body, reply),
         Settled::Refused(failure) => replace(call, judged, failure, reply).await,
-        Settled::Unjudged(failure) => upstream_failed(call, failure, reply).await,
+        Settled::Unjudged(failure) => Box::pin(upstream_failed(call, failure, reply)).await,
         Settled::Unrecorded(failure) => unrecorded(call, &failure, reply),
     }
 }
@@ -241,13 +241,13 @@ async fn upstream_error(mut call: Call, mut judged: Judged, response: Response<I
             upstream: upstream.name.clone(),
             problem: format!("answered with status {}, which is no answer to a completion", status.as_u16()),
         };
-        return upstream_failed(call, failure, reply).await;
+        return Box::pin(upstream_failed(call, failure, reply)).await;
     }
     call.shared.metrics.upstream_failure(&upstream.name);
     let (head, body) = response.into_parts();
     let collected = tokio::time::timeout(upstream.timeout, body::collect(body, ERROR_BYTES_MAX)).await;
     let Ok(Ok(body)) = collected else {
-        return upstream_failed(call, broken(&judged, "its error body broke off"), reply).await;
+        return Box::pin(upstream_failed(call, broken(&judged, "its error body broke off"), reply)).await;
     };
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);

@@ -73,7 +73,7 @@ async fn judge_and_mend(call: &mut Call, judged: &mut Judged, answer: &Answer) -
     }
     match action {
         Action::Replace => Ok(Settled::Refused(None)),
-        Action::Forward | Action::Pass => mend(call, judged, verdict.decision, answer, found).await,
+        Action::Forward | Action::Pass => Box::pin(mend(call, judged, verdict.decision, answer, found)).await,
     }
 }
 
