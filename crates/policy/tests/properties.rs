@@ -138,7 +138,7 @@ const FRAGMENTS: &[&str] = &[
     "https://",
     "user",
     "pw",
-    "sk-ant-",
+    "gldt-",
     "api03-aaaabbbbccccdddd1111",
     "AKIA",
     "IOSFODNN7EXAMPLE",
@@ -300,7 +300,7 @@ proptest! {
         cuts in proptest::collection::vec(0usize..1500, 0..12),
     ) {
         let secret = match kind {
-            0 => format!("sk-ant-{body}"),
+            0 => format!("gldt-{body}"),
             1 => format!("eyJ{}.eyJ{body}.{body}", &body[..100]),
             2 => format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----"),
             _ => format!("-----BEGIN PRIVATE KEY-----\n{body}"),

@@ -101,3 +101,33 @@ fn rewriting_instead_of_refusing_holds_for_entities_too() {
     let revision = Revision::compile(PolicyDocument::parse(&document).unwrap(), 1).unwrap();
     assert_eq!(revision.entity_decision(EntityType::UsSsn), Some(Decision::Rewrite));
 }
+
+#[test]
+fn a_secret_is_told_from_what_stands_in_its_place() {
+    let body =
+        "Jk6jJXf950-h4VZLC6EVg8d_kmUcyg3Ft45wEQjUBBoXlHTo0lHjtJ-ftOvX76D9NVgWLFBVeZJ3bPzfJ6M4r_7LWkoKr";
+    for secret in [
+        "api_key = \"6f1e4c76ee5a1832882e326b506d1412\"",
+        "token: \"dafa7817-e246-48f3-91a7-e87653d587b8\"",
+        "//npm.example.org/:_authToken=0d3c1f7a-6c1e-4b57-9a55-2f8f7cf0a1d4",
+        "_authToken=8fKq20ZkPw3hXv91LmTtYb",
+        "xoxb-263594206564-FGqddMF8t08v8N7Oq4i57vs1",
+        "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",
+        &format!("sk-ant-api03-{body}AA"),
+    ] {
+        assert!(redacted(&json!({}), secret).contains("[SECRET_1]"), "{secret}");
+    }
+    for other in [
+        "token = settings.production.database1",
+        "secret_key: \"my-secrets-manager-secret-01\"",
+        "api_key = \"${{ secrets.API_KEY_2024_PROD }}\"",
+        "_authToken=0d3c1f7a-6c1e-4b57-9a55-2f8f7cf0a1d4",
+        "npm.example.org:_authToken=0d3c1f7a-6c1e-4b57-9a55-2f8f7cf0a1d4",
+        "\"token\": \"xoxb-1234-5678-a9b8c7d6e5f4a3b2c1\"",
+        "hf_requiredCharacteristicTypesForTheMeta",
+        "glc_eyJvIjoiNzc3IiwibiI6ImtleSIsImsiOiJrEXAMPLE",
+        &format!("ANTHROPIC_API_KEY=sk-ant-api03-{body}BB"),
+    ] {
+        assert_eq!(redacted(&json!({}), other), other);
+    }
+}

@@ -4,7 +4,8 @@
 use super::formats::{
     ALNUM, AMPERSAND, Alphabet, BASE64, COLON, DASH, DOT, EQUALS, SYMBOLS, UNDERSCORE, in_alphabet,
 };
-use super::secrets::is_stand_in;
+use super::secrets::claims_issuer;
+use super::stand_in::{is_stand_in, is_uuid, is_words};
 use super::view::{Attempt, Starts, Tail, View};
 
 /// Bytes of a name, before its sign.
@@ -36,6 +37,8 @@ enum Kind {
     Password,
     /// Made by machines: long and random.
     Key,
+    /// The same where identifiers are more likely than keys that look like them.
+    KeyNoUuid,
     /// A user name and password with a colon between.
     Pair,
 }
@@ -118,7 +121,27 @@ fn name_kind(view: &View<'_>, sign: usize) -> Option<Kind> {
     if name.starts_with(b"BUNDLE_") && memchr::memmem::find(name, b"__").is_some() {
         return Some(Kind::Pair);
     }
+    if name == NPM_TOKEN && !follows_registry(view, end - name.len()) {
+        return Some(Kind::KeyNoUuid);
+    }
     kind_of(name)
+}
+
+/// npm's setting, which it takes only after the registry that it is for: `//registry.npmjs.org/:_authToken=…`
+/// (<https://docs.npmjs.com/cli/v11/configuring-npm/npmrc#auth-related-configuration>).
+const NPM_TOKEN: &[u8] = b"_authToken";
+
+/// Bytes of a registry before it.
+const REGISTRY_BYTES_MAX: usize = 40;
+
+fn follows_registry(view: &View<'_>, name: usize) -> bool {
+    let before = view.back(name, REGISTRY_BYTES_MAX);
+    let Some(registry) = before.strip_suffix(b"/:") else { return false };
+    let Some(slashes) = memchr::memmem::find(registry, b"//") else {
+        // A long one begins further back.
+        return before.len() == REGISTRY_BYTES_MAX && !registry.contains(&b' ');
+    };
+    registry.get(slashes + 2).is_some_and(u8::is_ascii_alphanumeric)
 }
 
 fn name_before<'t>(view: &View<'t>, end: usize) -> &'t [u8] {
@@ -206,7 +229,14 @@ fn is_secret(kind: Kind, value: &[u8]) -> bool {
         _ if is_stand_in(value) => false,
         Kind::Pair => memchr::memchr(b':', value).is_some_and(|colon| colon > 0 && colon + 1 < value.len()),
         Kind::Password => value.len() >= PASSWORD_BYTES_MIN && (digit || letter && symbol),
-        Kind::Key => value.len() >= KEY_BYTES_MIN && digit && letter && entropy(value) >= KEY_ENTROPY_MIN,
+        Kind::KeyNoUuid if is_uuid(value) => false,
+        Kind::Key | Kind::KeyNoUuid => {
+            value.len() >= KEY_BYTES_MIN
+                && digit
+                && letter
+                && entropy(value) >= KEY_ENTROPY_MIN
+                && !(is_words(value) || claims_issuer(value))
+        }
     }
 }
 

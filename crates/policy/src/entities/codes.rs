@@ -5,7 +5,7 @@
 use super::context;
 use super::crypto;
 use super::iban;
-use super::secrets::is_stand_in;
+use super::stand_in::is_stand_in;
 use super::types::EntityType;
 use super::view::{Attempt, View, is_word, is_word_at};
 use super::{Typed, longer};

@@ -51,8 +51,14 @@ pub(super) enum Need {
     Nothing,
     /// A digit after the prefix.
     Digit,
-    /// Several.
+    /// Several, anywhere.
     Digits,
+    /// A number of several.
+    Number,
+    /// No words.
+    Random,
+    /// What it ends with.
+    End(&'static [u8]),
 }
 
 /// A prefix and what follows it.
@@ -77,6 +83,16 @@ const fn with_digit(prefix: &'static [u8], alphabet: Alphabet, min: u16, max: u1
 
 const fn with_digits(prefix: &'static [u8], alphabet: Alphabet, min: u16, max: u16) -> Format {
     Format { prefix, alphabet, min, max, need: Need::Digits }
+}
+
+/// Slack's ids are numbers of at least that many digits, `xoxe` and `xapp` apart.
+const fn with_number(prefix: &'static [u8], alphabet: Alphabet, min: u16, max: u16) -> Format {
+    Format { prefix, alphabet, min, max, need: Need::Number }
+}
+
+/// Prefixes that also begin names in code.
+const fn random(prefix: &'static [u8], alphabet: Alphabet, min: u16, max: u16) -> Format {
+    Format { prefix, alphabet, min, max, need: Need::Random }
 }
 
 /// Formats as the issuers' own documentation and published examples show them. The longer of two prefixes
@@ -111,12 +127,12 @@ pub(super) static FORMATS: &[Format] = &[
     format(b"GR1348941", URL_SAFE, 20, 20),
     // Slack
     with_digits(b"xoxe.xox", ALNUM | DASH, 40, 0),
-    with_digits(b"xoxb-", ALNUM | DASH, 20, 0),
-    with_digits(b"xoxp-", ALNUM | DASH, 20, 0),
-    with_digits(b"xoxa-", ALNUM | DASH, 20, 0),
-    with_digits(b"xoxr-", ALNUM | DASH, 20, 0),
-    with_digits(b"xoxs-", ALNUM | DASH, 20, 0),
-    with_digits(b"xoxo-", ALNUM | DASH, 20, 0),
+    with_number(b"xoxb-", ALNUM | DASH, 20, 0),
+    with_number(b"xoxp-", ALNUM | DASH, 20, 0),
+    with_number(b"xoxa-", ALNUM | DASH, 20, 0),
+    with_number(b"xoxr-", ALNUM | DASH, 20, 0),
+    with_number(b"xoxs-", ALNUM | DASH, 20, 0),
+    with_number(b"xoxo-", ALNUM | DASH, 20, 0),
     with_digits(b"xoxe-", ALNUM | DASH, 20, 0),
     with_digits(b"xapp-", ALNUM | DASH, 20, 0),
     format(b"https://hooks.slack.com/services/", ALNUM | BASE64, 20, 0),
@@ -130,15 +146,16 @@ pub(super) static FORMATS: &[Format] = &[
     format(b"rk_test_", ALNUM, 10, 0),
     format(b"whsec_", ALNUM | BASE64 | EQUALS, 24, 0),
     // Model providers
-    format(b"sk-ant-", URL_SAFE, 20, 0),
+    // `sk-ant-api03-`, `sk-ant-admin01-` and so on, then 95 characters of base64 whose last bits are always zero.
+    Format { prefix: b"sk-ant-", alphabet: URL_SAFE, min: 80, max: 0, need: Need::End(b"AA") },
     format(b"sk-or-v1-", ALNUM, 32, 0),
     with_digit(b"sk-proj-", URL_SAFE, 20, 0),
     with_digit(b"sk-svcacct-", URL_SAFE, 20, 0),
     with_digit(b"sk-admin-", URL_SAFE, 20, 0),
     with_digit(b"sk-None-", URL_SAFE, 20, 0),
     with_digit(b"sk-", ALNUM, 20, 0),
-    format(b"hf_", ALNUM, 34, 37),
-    format(b"api_org_", ALNUM, 34, 37),
+    random(b"hf_", ALNUM, 34, 37),
+    random(b"api_org_", ALNUM, 34, 37),
     format(b"gsk_", ALNUM, 40, 0),
     format(b"xai-", ALNUM, 60, 0),
     format(b"pplx-", ALNUM, 40, 0),

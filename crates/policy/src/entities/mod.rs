@@ -15,6 +15,7 @@ mod national;
 mod numbers;
 mod phone;
 mod secrets;
+mod stand_in;
 mod types;
 mod view;
 

@@ -2,6 +2,7 @@
 //! are assigned to, passwords in URLs, private keys. The issuers' formats are in `formats`.
 
 use super::formats::{ALNUM, Alphabet, DASH, FORMATS, Format, HEX, Need, UNDERSCORE, UPPER, in_alphabet};
+use super::stand_in::{is_example, is_stand_in, is_words};
 use super::view::{Attempt, Starts, Tail, View, is_word_at};
 
 /// Bytes after which a secret that goes on is taken out as it comes. Every rule has a stated reach: it bounds
@@ -71,13 +72,8 @@ fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt 
     }
     let known = view.slice(body, end);
     let fits = known.len() >= usize::from(format.min)
-        && !(format.need == Need::Digits && known.ends_with(b"-"))
-        && match format.need {
-            Need::Nothing => true,
-            Need::Digit => known.iter().any(u8::is_ascii_digit),
-            Need::Digits => known.iter().filter(|byte| byte.is_ascii_digit()).count() >= DIGITS_MIN,
-        }
-        && (format.alphabet == UPPER || !is_stand_in(known));
+        && has(known, format.need)
+        && (format.alphabet == UPPER || !(is_stand_in(known) || is_example(known)));
     if is_long {
         // Known for one by its beginning; so a stream need not hold the rest.
         let end = if fits { view.run(end, is_body) } else { end };
@@ -98,29 +94,33 @@ fn body(view: &View<'_>, start: usize, body: usize, format: &Format) -> Attempt 
     }
 }
 
-/// Digits in a token whose parts are numbers.
+/// Digits in a token whose parts are numbers, and in one of its numbers.
 const DIGITS_MIN: usize = 6;
 
-/// Bytes below which few distinct ones are no wonder.
-const VARIED_BYTES_MIN: usize = 16;
-
-/// Distinct bytes in a body of that length below which nobody drew it at random.
-const DISTINCT_MIN: u32 = 5;
-
-/// One byte so many times in a row is no accident.
-const REPEATED_MAX: usize = 8;
-
-/// Whether a body stands for one: `xxxxxxxx`.
-pub(super) fn is_stand_in(body: &[u8]) -> bool {
-    if body.len() < VARIED_BYTES_MIN {
-        return false;
+fn has(body: &[u8], need: Need) -> bool {
+    match need {
+        Need::Nothing => true,
+        Need::Digit => body.iter().any(u8::is_ascii_digit),
+        Need::Digits => {
+            body.iter().filter(|byte| byte.is_ascii_digit()).count() >= DIGITS_MIN && !body.ends_with(b"-")
+        }
+        Need::Number => {
+            let mut runs = body.chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
+            runs.any(|run| run.len() >= DIGITS_MIN) && !body.ends_with(b"-")
+        }
+        Need::Random => !is_words(body),
+        Need::End(end) => body.ends_with(end),
     }
-    let seen = body.iter().fold(0u128, |seen, byte| seen | 1 << (byte & 127));
-    seen.count_ones() < DISTINCT_MIN
-        || body
-            .chunk_by(|a, b| a == b)
-            .any(|run| run.len() >= REPEATED_MAX && !run.first().is_some_and(u8::is_ascii_digit))
 }
+
+/// Whether a text begins as the tokens of a known issuer do. Their format says then what is one and what only looks so.
+pub(super) fn claims_issuer(text: &[u8]) -> bool {
+    let claims = |format: &Format| format.prefix.len() >= CLAIM_BYTES_MIN && text.starts_with(format.prefix);
+    FORMATS.iter().any(claims)
+}
+
+/// Bytes of a prefix below which a random text may begin with it.
+const CLAIM_BYTES_MIN: usize = 4;
 
 /// Characters of the header or payload of a JSON web token below which it is none.
 const JWT_PART_BYTES_MIN: usize = 10;
