@@ -32,6 +32,10 @@ quickstart *ARGS:
 bench:
     cargo bench -p policy -p audit -p store
 
+# what is made to be costly or malformed: what comes of it, and how long it takes
+bad-input:
+    cargo run --release -p judge --example bad_input
+
 # the gateway beside nginx, one run, ratios
 bench-load *ARGS:
     cargo build --release

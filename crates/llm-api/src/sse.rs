@@ -182,6 +182,34 @@ mod tests {
         assert_eq!(decoder.next_frame(), Err(EventTooLong(16)));
     }
 
+    #[test]
+    fn a_million_events_leave_nothing_behind() {
+        let mut decoder = Decoder::new(1024);
+        let piece = "data: x\n\n".repeat(1000);
+        let mut events = 0;
+        for _ in 0..1000 {
+            decoder.push(piece.as_bytes());
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                assert_eq!(frame.data.as_deref(), Some(&b"x"[..]));
+                events += 1;
+            }
+            assert!(decoder.buffer.is_empty());
+        }
+        assert_eq!(events, 1_000_000);
+    }
+
+    #[test]
+    fn an_event_in_as_many_pieces_as_bytes_is_searched_once() {
+        const BYTES: usize = 1 << 20;
+        let mut decoder = Decoder::new(2 * BYTES);
+        for _ in 0..BYTES {
+            decoder.push(b"x");
+            assert_eq!(decoder.next_frame(), Ok(None));
+        }
+        decoder.push(b"\n\n");
+        assert_eq!(decoder.next_frame().unwrap().map(|frame| frame.raw.len()), Some(BYTES + 2));
+    }
+
     proptest! {
         #[test]
         fn pieces_do_not_matter(cuts in proptest::collection::vec(0..STREAM.len(), 0..12)) {

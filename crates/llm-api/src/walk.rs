@@ -19,6 +19,11 @@ const BINARY: [&str; 5] = ["data", "file_data", "b64_json", "image_url", "url"];
 /// Shorter than this, what looks like base64 may as well be a word or a number.
 const BASE64_BYTES_MIN: usize = 256;
 
+/// Members of a message that hold a call, whose `name` is a tool's.
+const CALLS: [&str; 3] = ["function", "function_call", "custom"];
+/// What stands for a name that was cut out as a whole: upstreams refuse an empty one. No word, so no policy's term either.
+const NO_NAME: &str = "_";
+
 /// What a part is whose content is no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
@@ -49,6 +54,8 @@ pub struct Unit<'a> {
     pub is_content: bool,
     /// The decoded text.
     pub text: Cow<'a, str>,
+    /// Whether it names a speaker or a tool: upstreams take few characters in it, and at least one.
+    is_name: bool,
     pieces: Vec<Piece>,
     /// Where it stands in JSON inside a string.
     inner: Option<Spelled>,
@@ -85,6 +92,10 @@ pub struct Walk<'a> {
     media: Vec<(usize, Media)>,
     /// Whether the walk is inside a part that is counted in `media`.
     in_media: bool,
+    /// Whether it is inside a message of a request.
+    in_message: bool,
+    /// Whether it is at the members of a call in one.
+    in_call: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -109,17 +120,22 @@ impl<'a> Walk<'a> {
         outer
     }
 
-    /// Collects every text of `message` (a message, choice or delta). `path` names it in errors.
+    /// Collects every text of `message`, one of a request. `path` names it in errors.
     ///
     /// # Errors
     /// [`UnreadableText`] at the first string that does not decode.
     pub fn message(&mut self, owner: usize, message: Value<'a>, path: &str) -> Result<(), UnreadableText> {
+        (self.in_message, self.in_call) = (true, false);
         for (key, value) in message.members() {
             let is_content = key.key_is("content");
-            self.member(owner, is_content, key, value, &|| {
-                format!("{path}.{}", key.as_str().unwrap_or_default())
-            })?;
+            let path = || format!("{path}.{}", key.as_str().unwrap_or_default());
+            if key.key_is("name") && value.is_string() {
+                self.name(owner, value, &path)?;
+            } else {
+                self.member(owner, is_content, key, value, &path)?;
+            }
         }
+        self.in_message = false;
         Ok(())
     }
 
@@ -159,15 +175,34 @@ impl<'a> Walk<'a> {
             if key.key_is("arguments") {
                 return self.arguments(owner, value, path);
             }
+            if self.in_call && key.key_is("name") {
+                return self.name(owner, value, path);
+            }
             if BINARY.iter().any(|name| key.key_is(name)) && is_binary(key, value) {
                 self.in_media = self.enter(owner, Some(media_of_binary(key, value)));
                 return Ok(());
             }
         }
-        let outer = self.enter(owner, media_of_member(key, value));
+        let is_call = self.in_message && CALLS.iter().any(|name| key.key_is(name));
+        let outer = (self.enter(owner, media_of_member(key, value)), self.in_call);
+        self.in_call = is_call;
         let read = self.value(owner, is_content, value, path);
-        self.in_media = outer;
+        (self.in_media, self.in_call) = outer;
         read
+    }
+
+    fn name(
+        &mut self,
+        owner: usize,
+        value: Value<'a>,
+        path: &dyn Fn() -> String,
+    ) -> Result<(), UnreadableText> {
+        let text = decode(value, path)?;
+        self.push(owner, false, text, value.span(), None);
+        if let Some(unit) = self.units.last_mut() {
+            unit.is_name = true;
+        }
+        Ok(())
     }
 
     fn value(
@@ -266,7 +301,7 @@ impl<'a> Walk<'a> {
         inner: Option<Spelled>,
     ) {
         let pieces = vec![Piece { token, text_bytes: text.len() }];
-        self.units.push(Unit { owner, is_content, text, pieces, inner });
+        self.units.push(Unit { owner, is_content, text, is_name: false, pieces, inner });
     }
 
     /// Starts an edit of the texts.
@@ -278,6 +313,16 @@ impl<'a> Walk<'a> {
 
 fn decode<'a>(value: Value<'a>, path: &dyn Fn() -> String) -> Result<Cow<'a, str>, UnreadableText> {
     value.as_str().ok_or_else(|| UnreadableText { path: path() })
+}
+
+/// A character of a replacement as a name has it: `^[a-zA-Z0-9_-]+$`
+/// (<https://platform.openai.com/docs/api-reference/chat/create>). A placeholder goes without its brackets.
+fn in_name(character: char) -> Option<char> {
+    match character {
+        '[' | ']' => None,
+        _ if character.is_ascii_alphanumeric() || character == '-' => Some(character),
+        _ => Some('_'),
+    }
 }
 
 /// The text of a content part such as `{"type":"text","text":"…"}`.
@@ -394,7 +439,8 @@ pub struct Edit<'w, 'a> {
 
 impl Edit<'_, '_> {
     /// Replaces byte ranges of a unit's text. `edits` are sorted and do not overlap; a range over several parts
-    /// puts its replacement into the first and cuts the rest.
+    /// puts its replacement into the first and cuts the rest. In a name, replacements are spelled as names are, and
+    /// something is left.
     pub fn replace<'e>(
         &mut self,
         unit: usize,
@@ -407,13 +453,22 @@ impl Edit<'_, '_> {
             self.replace_inner(inner, piece.token.start, edits.clone());
             return;
         }
+        let edits: Vec<(Range<usize>, &str)> = edits.clone().collect();
+        // Those before it are behind the piece: there may be as many parts as edits.
+        let mut first = 0;
         let mut piece_start = 0;
         for piece in &unit.pieces {
             let piece_end = piece_start + piece.text_bytes;
             let mut text = String::with_capacity(piece.text_bytes);
             let mut at = piece_start;
             let mut is_changed = false;
-            for (range, with) in edits.clone() {
+            let is_behind = |(range, _): &&(Range<usize>, &str)| {
+                range.end <= piece_start && !(range.is_empty() && range.start == piece_start)
+            };
+            let rest = edits.get(first..).unwrap_or_default();
+            first += rest.iter().take_while(is_behind).count();
+            let rest = edits.get(first..).unwrap_or_default();
+            for (range, with) in rest.iter().take_while(|(range, _)| range.start < piece_end) {
                 let touches = range.start < piece_end && range.end > piece_start
                     || (range.is_empty() && range.start >= piece_start && range.start < piece_end);
                 if !touches {
@@ -422,12 +477,18 @@ impl Edit<'_, '_> {
                 is_changed = true;
                 text.push_str(unit.text.get(at..range.start.max(at)).unwrap_or_default());
                 if range.start >= piece_start {
-                    text.push_str(with);
+                    match unit.is_name {
+                        true => text.extend(with.chars().filter_map(in_name)),
+                        false => text.push_str(with),
+                    }
                 }
                 at = range.end.clamp(at, piece_end);
             }
             if is_changed {
                 text.push_str(unit.text.get(at..piece_end).unwrap_or_default());
+                if unit.is_name && text.trim().is_empty() {
+                    NO_NAME.clone_into(&mut text);
+                }
                 let splice = match &unit.inner {
                     Some(inner) => self.inner.get_mut(inner.document),
                     None => Some(&mut self.outer),
@@ -620,6 +681,40 @@ mod tests {
             r#"{"f":{"arguments":"{'a': \"'x'\"}"}}"#
         );
         assert_eq!(changed(r#"{"content":"x"}"#, "y", "z"), r#"{"content":"x"}"#);
+    }
+
+    #[test]
+    fn a_changed_name_is_one_that_upstreams_take() {
+        for (message, with, expected) in [
+            (r#"{"name":"bad","content":"bad"}"#, "", r#"{"name":"_","content":""}"#),
+            (r#"{"name":"bad","content":"bad"}"#, "[X_1]", r#"{"name":"X_1","content":"[X_1]"}"#),
+            (r#"{"name":"so-bad_1"}"#, "a*@b.c", r#"{"name":"so-a__b_c_1"}"#),
+            (r#"{"name":" b\u0061d "}"#, "", r#"{"name":"_"}"#),
+            (
+                r#"{"tool_calls":[{"function":{"name":"bad","arguments":"{\"name\":\"bad\"}"}}],"x":{"name":"bad"}}"#,
+                "",
+                r#"{"tool_calls":[{"function":{"name":"_","arguments":"{\"name\":\"\"}"}}],"x":{"name":""}}"#,
+            ),
+            (
+                r#"{"function_call":{"name":"bad","arguments":"{}"}}"#,
+                "[A]",
+                r#"{"function_call":{"name":"A","arguments":"{}"}}"#,
+            ),
+            (
+                r#"{"tool_calls":[{"type":"custom","custom":{"name":"bad","input":"bad"}}]}"#,
+                "[A]",
+                r#"{"tool_calls":[{"type":"custom","custom":{"name":"A","input":"[A]"}}]}"#,
+            ),
+        ] {
+            assert_eq!(changed(message, "bad", with), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn as_many_edits_as_parts_are_no_more_work_than_either() {
+        const PARTS: usize = 50_000;
+        let message = format!(r#"{{"content":[{}]}}"#, vec![r#"{"text":"a bad "}"#; PARTS].join(","));
+        assert_eq!(changed(&message, "bad", "X"), message.replace("bad", "X"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -69,12 +70,20 @@ impl Masker {
 
     /// Whether a text is the beginning of a placeholder for which [`Masker::restore_lookup`] has a value.
     pub fn may_restore(&self, beginning: &str) -> bool {
-        self.originals.keys().any(|(entity, number)| {
-            let Some(rest) = beginning.strip_prefix('[') else { return false };
-            let name = entity.placeholder();
-            match rest.strip_prefix(name) {
-                Some(rest) => format!("_{number}]").starts_with(rest),
-                None => name.starts_with(rest),
+        let Some(beginning) = beginning.strip_prefix('[') else { return false };
+        EntityType::ALL.iter().any(|entity| {
+            let has = |numbers: RangeInclusive<u32>| {
+                let (from, to) = numbers.into_inner();
+                self.originals.range((*entity, from)..=(*entity, to)).next().is_some()
+            };
+            match beginning.strip_prefix(entity.placeholder()) {
+                None => entity.placeholder().starts_with(beginning) && has(0..=u32::MAX),
+                Some("") => has(0..=u32::MAX),
+                Some(rest) => rest.strip_prefix('_').is_some_and(|rest| match rest.strip_suffix(']') {
+                    Some(digits) => number_of(digits).is_some_and(|number| has(number..=number)),
+                    None if rest.is_empty() => has(0..=u32::MAX),
+                    None => number_of(rest).is_some_and(|number| longer(number).any(has)),
+                }),
             }
         })
     }
@@ -143,6 +152,21 @@ fn placeholder(text: &str) -> Option<(EntityType, u32)> {
     let digits = rest.bytes().take(NUMBER_DIGITS_MAX).take_while(u8::is_ascii_digit).count();
     let number = rest.get(..digits)?.parse().ok()?;
     (rest.as_bytes().get(digits) == Some(&b']')).then_some((entity, number))
+}
+
+/// A number as placeholders have it: without a leading zero.
+fn number_of(digits: &str) -> Option<u32> {
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|_| is_number)
+}
+
+/// The numbers that a number is or begins, by their count of digits.
+fn longer(number: u32) -> impl Iterator<Item = RangeInclusive<u32>> {
+    let first = (number, number);
+    let next = |(from, to): &(u32, u32)| {
+        Some((from.checked_mul(10)?, to.checked_mul(10).and_then(|to| to.checked_add(9)).unwrap_or(u32::MAX)))
+    };
+    std::iter::successors(Some(first), next).map(|(from, to)| from..=to)
 }
 
 /// The first digits of HMAC-SHA256 over the type and the value.
@@ -242,6 +266,34 @@ mod tests {
         let mut masker = Masker::new();
         written(&mut masker, &revision(&json!({})), EntityType::EmailAddress, "bob@x.org");
         assert_eq!(masker.restore_lookup("[EMAIL_1]"), None);
+    }
+
+    #[test]
+    fn any_beginning_of_a_placeholder_in_use_may_be_restored_and_nothing_else() {
+        let restoring = revision(&json!({"restore": true}));
+        let mut masker = Masker::new();
+        for number in 1..=120 {
+            written(&mut masker, &restoring, EntityType::EmailAddress, &format!("{number}@x.org"));
+        }
+        for number in 1..=120 {
+            let placeholder = format!("[EMAIL_{number}]");
+            for end in 1..=placeholder.len() {
+                assert!(masker.may_restore(&placeholder[..end]), "{}", &placeholder[..end]);
+            }
+        }
+        for other in [
+            "[EMAIL_0",
+            "[EMAIL_121",
+            "[EMAIL_01",
+            "[EMAIL_]",
+            "[EMAIL_+1",
+            "[EMAIL_1]]",
+            "[EMAIL_4294967295",
+            "[EMAIL_99999999999",
+            "[EMAIL__",
+        ] {
+            assert!(!masker.may_restore(other), "{other}");
+        }
     }
 
     #[test]

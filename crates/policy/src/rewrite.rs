@@ -55,7 +55,7 @@ fn cut_where(
             return edits;
         }
         let found = merge(revision, &left, &scan.spans, masker);
-        edits = compose(text.len(), &edits, found);
+        edits = compose(text.len(), edits, found);
     }
     vec![Edit { range: 0..text.len(), with: String::new() }]
 }
@@ -83,26 +83,47 @@ fn merge(revision: &Revision, text: &str, spans: &[Span], masker: &mut Masker) -
     edits
 }
 
-/// Edits of the original that do what `first` does, and then `then` to its result.
-fn compose(len: usize, first: &[Edit], then: Vec<Edit>) -> Vec<Edit> {
-    let pieces = pieces(len, first);
-    let mut edits: Vec<Edit> = first.to_vec();
-    for edit in then {
-        let start = pieces.iter().find(|piece| edit.range.start < piece.result_end()).map_or(len, |piece| {
-            piece.original.start + if piece.kept { edit.range.start - piece.result } else { 0 }
+/// Edits of the original that do what `first` does, and then `then` to its result; both in order. What `then` touches of
+/// a replacement goes with all of it. Linear: a text can be made of nothing but terms.
+fn compose(len: usize, first: Vec<Edit>, then: Vec<Edit>) -> Vec<Edit> {
+    let pieces = pieces(len, &first);
+    let mut rest = pieces.as_slice();
+    let mut later: Vec<Edit> = Vec::with_capacity(then.len());
+    for Edit { range, with } in then {
+        rest = skip(rest, |piece| piece.result_end() <= range.start);
+        let start = rest.first().map_or(len, |piece| {
+            piece.original.start + if piece.kept { range.start - piece.result } else { 0 }
         });
-        let end = pieces.iter().find(|piece| edit.range.end <= piece.result_end()).map_or(len, |piece| {
-            if piece.kept {
-                piece.original.start + (edit.range.end - piece.result)
-            } else {
-                piece.original.end
+        rest = skip(rest, |piece| piece.result_end() < range.end);
+        let end = rest.first().map_or(len, |piece| match piece.kept {
+            true => piece.original.start + (range.end - piece.result),
+            false => piece.original.end,
+        });
+        match later.last_mut() {
+            // Both lie in one replacement.
+            Some(last) if start < last.range.end => {
+                last.range.end = last.range.end.max(end);
+                last.with.clear();
             }
-        });
-        edits.retain(|old| old.range.end <= start || old.range.start >= end);
-        edits.push(Edit { range: start..end, with: edit.with });
+            _ => later.push(Edit { range: start..end, with }),
+        }
     }
-    edits.sort_by_key(|edit| edit.range.start);
+    let mut edits = Vec::with_capacity(first.len() + later.len());
+    let mut first = first.into_iter().peekable();
+    for edit in later {
+        while let Some(old) = first.next_if(|old| old.range.start < edit.range.end) {
+            if old.range.end <= edit.range.start {
+                edits.push(old);
+            }
+        }
+        edits.push(edit);
+    }
+    edits.extend(first);
     edits
+}
+
+fn skip(pieces: &[Piece], goes: impl Fn(&Piece) -> bool) -> &[Piece] {
+    pieces.get(pieces.iter().take_while(|piece| goes(piece)).count()..).unwrap_or_default()
 }
 
 /// A part of the edited text: where it came from and where it begins.
@@ -137,4 +158,64 @@ fn pieces(len: usize, edits: &[Edit]) -> Vec<Piece> {
     }
     add(at..len, len - at, true);
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Edits of a text, made of the lengths of what stays and of what is replaced.
+    fn edits(len: usize, steps: &[(usize, usize, bool)]) -> Vec<Edit> {
+        let mut at = 0;
+        let mut edits = Vec::new();
+        for (stays, goes, is_cut) in steps {
+            let (start, end) = (at + stays, at + stays + goes);
+            if end > len {
+                break;
+            }
+            edits.push(Edit {
+                range: start..end,
+                with: if *is_cut { String::new() } else { "<x>".to_owned() },
+            });
+            at = end;
+        }
+        edits
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(usize, usize, bool)>> {
+        prop::collection::vec((0usize..4, 1usize..4, any::<bool>()), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn edits_of_edits_leave_what_one_after_the_other_leaves(first in steps(), then in steps()) {
+            const TEXT: &str = "abcdefghijklmnopqrstuvwxyz";
+            let first = edits(TEXT.len(), &first);
+            let left = apply_edits(TEXT, &first);
+            // What touches a replacement takes all of it: compared where nothing does.
+            let then: Vec<Edit> = edits(left.len(), &then)
+                .into_iter()
+                .filter(|edit| !left[edit.range.clone()].contains(['<', 'x', '>']))
+                .collect();
+            let both = compose(TEXT.len(), first, then.clone());
+            prop_assert!(both.windows(2).all(|pair| pair[0].range.end <= pair[1].range.start), "{both:?}");
+            prop_assert_eq!(apply_edits(TEXT, &both), apply_edits(&left, &then));
+        }
+
+        #[test]
+        fn what_a_second_edit_touches_is_gone(first in steps(), then in steps()) {
+            const TEXT: &str = "abcdefghijklmnopqrstuvw";
+            let first = edits(TEXT.len(), &first);
+            let left = apply_edits(TEXT, &first);
+            let then: Vec<Edit> = edits(left.len(), &then).into_iter()
+                .map(|edit| Edit { with: String::new(), ..edit }).collect();
+            let both = compose(TEXT.len(), first, then.clone());
+            let result = apply_edits(TEXT, &both);
+            for gone in then.iter().flat_map(|edit| left[edit.range.clone()].chars()).filter(char::is_ascii_alphabetic) {
+                prop_assert!(gone == 'x' || !result.contains(gone), "{gone} in {result}");
+            }
+        }
+    }
 }
