@@ -223,6 +223,22 @@ fn end(db: &Connection, ticket: &Ticket, expired_ms: Option<i64>) -> rusqlite::R
     Ok(())
 }
 
+/// Deletes at most `max` ended tickets that meant nothing any more at `horizon_ms`, the longest over first, with what
+/// waits to be told of them. Gives how many there were.
+pub(crate) fn delete_over(db: &Connection, horizon_ms: i64, max: usize) -> rusqlite::Result<usize> {
+    let mut select = db.prepare_cached(
+        "SELECT number FROM escalations WHERE over_ms < ?1 AND state <> 'open' ORDER BY over_ms LIMIT ?2",
+    )?;
+    let limit = i64::try_from(max).unwrap_or(i64::MAX);
+    let numbers: Vec<i64> =
+        select.query_map([horizon_ms, limit], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for number in &numbers {
+        db.prepare_cached("DELETE FROM escalation_notices WHERE number = ?1")?.execute([number])?;
+        db.prepare_cached("DELETE FROM escalations WHERE number = ?1")?.execute([number])?;
+    }
+    Ok(numbers.len())
+}
+
 fn add_notice(
     db: &Connection,
     number: i64,

@@ -1,17 +1,22 @@
-//! Deleting what is old enough and delivered everywhere. It goes in slices between commits, so that none of them waits
-//! long; a slice deletes whole rows and moves the anchor, from which `audit verify` starts, in the same transaction.
+//! Deleting what is old enough: events that were delivered everywhere, decision records, reviews that ended. It goes in
+//! slices between commits, so that none of them waits long; a slice deletes whole rows and moves the anchor, from which
+//! `audit verify` starts, in the same transaction.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::commit::State;
 use crate::error::StoreError;
+use crate::escalations;
 use crate::orders::{Cursors, Reply};
 use crate::rows::NO_HASH;
 use crate::schema::{meta, set_meta};
 
 /// A slice deletes rows of this many bytes, or one row: a few milliseconds.
 const SLICE_BYTES: i64 = 2 << 20;
+
+/// A slice deletes at most so many reviews, of a few kilobytes each.
+const SLICE_TICKETS: usize = 100;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -22,6 +27,8 @@ pub struct Retained {
     pub events: u64,
     /// Rows of decision records deleted.
     pub decision_rows: u64,
+    /// Reviews deleted.
+    pub tickets: u64,
     /// The first event still there; 1 where none was ever deleted.
     pub first_seq: u64,
 }
@@ -49,7 +56,15 @@ pub(crate) struct Sweep {
     destinations: Option<Vec<String>>,
     pub(crate) reply: Option<Reply<Retained, StoreError>>,
     done: Retained,
-    events_done: bool,
+    step: Step,
+}
+
+/// What a run deletes next.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Events,
+    Decisions,
+    Tickets,
 }
 
 impl Sweep {
@@ -61,7 +76,7 @@ impl Sweep {
             destinations,
             reply: None,
             done: Retained::default(),
-            events_done: false,
+            step: Step::Events,
         }
     }
 
@@ -84,15 +99,20 @@ impl Sweep {
         cursors: &Cursors,
         state: &State,
     ) -> rusqlite::Result<Option<Retained>> {
-        if !self.events_done {
-            self.events_done = !self.delete_events(db, self.delivered(cursors, state))?;
-            return Ok(None);
+        let (more, next) = match self.step {
+            Step::Events => (self.delete_events(db, self.delivered(cursors, state))?, Some(Step::Decisions)),
+            Step::Decisions => (self.delete_decisions(db, state)?, Some(Step::Tickets)),
+            Step::Tickets => (self.delete_tickets(db)?, None),
+        };
+        match next {
+            _ if more => {}
+            Some(next) => self.step = next,
+            None => {
+                self.done.first_seq = anchor(db)?.first_seq;
+                return Ok(Some(self.done));
+            }
         }
-        if self.delete_decisions(db, state)? {
-            return Ok(None);
-        }
-        self.done.first_seq = anchor(db)?.first_seq;
-        Ok(Some(self.done))
+        Ok(None)
     }
 
     /// Whether there may be more.
@@ -171,5 +191,12 @@ impl Sweep {
         set_meta(db, "decisions_gone_ms", gone_ms.max(before))?;
         self.done.decision_rows += count;
         Ok(more)
+    }
+
+    /// Whether there may be more.
+    fn delete_tickets(&mut self, db: &Connection) -> rusqlite::Result<bool> {
+        let gone = escalations::delete_over(db, self.horizon_ms, SLICE_TICKETS)?;
+        self.done.tickets += gone as u64;
+        Ok(gone >= SLICE_TICKETS)
     }
 }

@@ -106,7 +106,7 @@ pub(crate) enum ModerationProvider {
 pub(crate) struct AuditConfig {
     /// What happens to requests while the log cannot be written. Default `refuse`.
     pub(crate) on_unavailable: Option<OnUnavailable>,
-    /// Days after which events may be deleted once every destination has them. Absent: never.
+    /// Days after which events may be deleted once every destination has them, and reviews that are over. Absent: never.
     #[schemars(range(min = 1, max = 36500))]
     pub(crate) retention_days: Option<u32>,
 }

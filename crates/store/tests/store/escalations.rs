@@ -393,3 +393,48 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn retention_deletes_what_is_over_and_nothing_that_means_something() {
+    let bench = bench().await;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let day_ms = 24 * 60 * MINUTE_MS;
+    bench.clock.0.store(now_ms - 10 * day_ms, Ordering::SeqCst);
+    // More than one slice deletes, of each kind of ending.
+    let mut ended = Vec::new();
+    for number in 0..120 {
+        let (id, _) = bench.enter(&format!("old {number}")).await;
+        let verdict = if number % 2 == 0 { Verdict::Approve } else { Verdict::Deny };
+        bench.desk.decide(id, verdict, "rita", "seen").await.unwrap();
+        ended.push(id);
+    }
+    let (expired, _) = bench.enter("expired").await;
+    bench.clock.advance(61 * MINUTE_MS);
+    bench.desk.expire_due().await.unwrap();
+    assert_eq!(bench.store.notices(1000).await.unwrap().len(), 1, "that of the expiry");
+    let mut patient = case(None);
+    patient.terms.sla_minutes = 60 * 24 * 365;
+    let (open, _) = bench.enter_with("open", patient.clone(), None).await;
+    // Ended long ago, and in force for longer than that.
+    let (denied, _) = bench.enter_with("denied for long", patient, None).await;
+    bench.desk.decide(denied, Verdict::Deny, "rita", "seen").await.unwrap();
+    bench.clock.0.store(now_ms - day_ms, Ordering::SeqCst);
+    let (young, _) = bench.enter("young").await;
+    bench.desk.decide(young, Verdict::Deny, "rita", "seen").await.unwrap();
+
+    assert_eq!(bench.store.retain(30, &[]).await.unwrap().tickets, 0);
+    assert_eq!(bench.store.retain(5, &[]).await.unwrap().tickets, 121);
+    let all = TicketFilter { limit: 1000, ..TicketFilter::default() };
+    let left: Vec<Uuid> = bench.desk.list(all).await.unwrap().iter().map(|ticket| ticket.id).collect();
+    assert_eq!(left, [young, denied, open]);
+    assert!(bench.store.notices(1000).await.unwrap().is_empty());
+    assert_eq!(bench.desk.find(expired, false).await.unwrap(), None);
+    let known = bench.desk.decide(ended[0], Verdict::Deny, "rita", "late").await;
+    assert_eq!(known, Err(DecideError::Unknown(ended[0])));
+
+    let bench = bench.restart().await;
+    assert_eq!(bench.enter("denied for long").await, (denied, Standing::Refused));
+    let (again, standing) = bench.enter("old 0").await;
+    assert!(!ended.contains(&again));
+    assert_eq!(standing, Standing::Open);
+}

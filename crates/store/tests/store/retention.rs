@@ -22,7 +22,7 @@ async fn what_somebody_still_needs_stays() {
     }
     served(&store, 10).await;
     let named = ["datadog".to_owned(), "splunk".to_owned()];
-    let nothing = Retained { events: 0, decision_rows: 9, first_seq: 1 };
+    let nothing = Retained { events: 0, decision_rows: 9, tickets: 0, first_seq: 1 };
     store.advance("datadog", 10, Vec::new()).await.unwrap();
     assert_eq!(store.retain(0, &named).await.unwrap(), nothing, "splunk has none yet");
     assert_eq!(store.retain(1, &[]).await.unwrap().events, 0, "nothing is a day old");
