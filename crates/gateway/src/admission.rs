@@ -16,7 +16,7 @@ use crate::error_reply::Failure;
 
 /// A request that may be judged: who asks, by which policy, and where it would go.
 pub(crate) struct Admitted {
-    pub(crate) request: ChatRequest,
+    pub(crate) request: Arc<ChatRequest>,
     pub(crate) revision: Arc<Revision>,
     /// What rules may turn on besides the text.
     pub(crate) subject: Subject,
@@ -31,7 +31,7 @@ pub(crate) async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -
     }
     let limits = &call.shared.limits;
     let body = body::read(body, &headers, limits.body_bytes_max, limits.body_timeout).await?;
-    let request = ChatRequest::parse(body)?;
+    let request = Arc::new(call.shared.apart.run(body.len(), move || ChatRequest::parse(body)).await?);
     call.event.model = Some(request.model.clone());
     if let Some(info) = &mut call.event.request {
         info.stream = request.stream;
@@ -54,7 +54,7 @@ pub(crate) async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -
     let (revision, rollout) = Rollout::new(policy, &ruling, &call.shared.nothing);
     call.rollout = rollout;
     let Some(upstream) = call.snapshot.upstream_for(&request.model, &project.entitlements).cloned() else {
-        return Err(Failure::UnknownModel(request.model));
+        return Err(Failure::UnknownModel(request.model.clone()));
     };
     let target = call.event.policy_target.as_deref().unwrap_or_default();
     let subject = Subject { off: ruling.rules.off, ..Subject::new(target) };

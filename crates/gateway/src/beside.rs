@@ -29,11 +29,13 @@ enum Place {
 }
 
 /// How a call stands to the revisions of its policy.
+#[derive(Clone)]
 pub(crate) struct Rollout {
     mode: Mode,
     beside: Option<Box<Beside>>,
 }
 
+#[derive(Clone)]
 struct Beside {
     place: Place,
     revision: Arc<Revision>,

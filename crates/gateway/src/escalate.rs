@@ -1,6 +1,8 @@
 //! What becomes of a call that the policy escalates: a ticket is opened for it, or one that is known says whether it
 //! passes. What a ticket means is the desk's business; this is where it meets the call.
 
+use std::sync::Arc;
+
 use audit::event::Stage;
 use escalation::fingerprint::Subject;
 use escalation::{Case, Fingerprint, Standing};
@@ -43,10 +45,9 @@ pub(crate) async fn gate(
         pass(call, admitted, id);
         return Ok(Action::Pass);
     }
-    let content = content(admitted);
-    let fingerprint = fingerprint(call, &content);
+    let (content, fingerprint) = weigh(call, admitted).await;
     let retain = admitted.revision.document().org_controls.retain_content == RetainContent::Escalations;
-    let desk = std::sync::Arc::clone(&call.shared.desk);
+    let desk = Arc::clone(&call.shared.desk);
     let case = case(call, &admitted.revision);
     let held =
         desk.enter(fingerprint, case, retain.then_some(content.as_slice())).await.map_err(|error| {
@@ -67,9 +68,9 @@ pub(crate) async fn gate(
 
 /// Finds out, without the disk, whether a stream's violations may pass: once it is cut it is too late. Costs nothing
 /// while no grant is in force.
-pub(crate) fn before_stream(call: &mut Call, admitted: &mut Admitted) {
+pub(crate) async fn before_stream(call: &mut Call, admitted: &mut Admitted) {
     if call.grant.is_none() && call.shared.desk.may_grant() && admitted.revision.document().can_escalate() {
-        let fingerprint = fingerprint(call, &content(admitted));
+        let (_, fingerprint) = weigh(call, admitted).await;
         let held = call.shared.desk.held(&fingerprint).filter(|held| held.standing == Standing::Granted);
         call.grant = held.map(|held| held.id);
     }
@@ -86,20 +87,25 @@ fn pass(call: &mut Call, admitted: &mut Admitted, id: Uuid) {
     admitted.subject.granted = true;
 }
 
-/// The judged messages: what a grant is for, and what a reviewer may read where the policy opted to keep it.
-fn content(admitted: &Admitted) -> Vec<u8> {
+/// The judged messages (what a grant is for, and what a reviewer may read where the policy opted to keep it), and what
+/// stands for them.
+async fn weigh(call: &Call, admitted: &Admitted) -> (Vec<u8>, Fingerprint) {
     let with_system = admitted.revision.scan_system();
-    let is_judged = |role| with_system || !matches!(role, Role::System | Role::Developer);
-    admitted.request.canonical_messages(is_judged)
-}
-
-fn fingerprint(call: &Call, content: &[u8]) -> Fingerprint {
-    let subject = match call.event.policy_user.as_deref() {
-        Some(user) => Subject::User(user),
-        None => Subject::Key(&call.key.id),
+    let policy_id = call.event.policy_id.clone().unwrap_or_default();
+    let user = call.event.policy_user.clone();
+    let (request, key) = (Arc::clone(&admitted.request), Arc::clone(&call.key));
+    let desk = Arc::clone(&call.shared.desk);
+    let work = move || {
+        let is_judged = |role| with_system || !matches!(role, Role::System | Role::Developer);
+        let content = request.canonical_messages(is_judged);
+        let subject = match user.as_deref() {
+            Some(user) => Subject::User(user),
+            None => Subject::Key(&key.id),
+        };
+        let fingerprint = desk.fingerprint(&policy_id, subject, &content);
+        (content, fingerprint)
     };
-    let policy_id = call.event.policy_id.as_deref().unwrap_or_default();
-    call.shared.desk.fingerprint(policy_id, subject, content)
+    call.shared.apart.run(admitted.request.body_bytes(), work).await
 }
 
 fn case(call: &Call, revision: &Revision) -> Case {

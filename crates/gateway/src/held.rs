@@ -91,7 +91,7 @@ async fn end(sender: &Sender, bytes: Vec<u8>, end: End) -> End {
 /// A stream that came to its end: its events, and the answer that they make.
 struct Held {
     frames: Vec<Frame>,
-    answer: Answer,
+    answer: Arc<Answer>,
 }
 
 /// Reads the stream to its end, at most as many bytes as an answer may have.
@@ -135,7 +135,7 @@ async fn collect(call: &mut Call, judged: &Judged, mut body: Incoming) -> Result
         }
     }
     let answer = assembly.finish().map_err(|error| unreadable(&error.to_string()))?;
-    Ok(Held { frames, answer })
+    Ok(Held { frames, answer: Arc::new(answer) })
 }
 
 /// Adds an event to the answer. Tells whether it was the last.

@@ -2,6 +2,7 @@
 //! routes, and the logic of any rule (that is `policy`).
 
 mod admission;
+mod apart;
 mod beside;
 mod body;
 mod call;
@@ -42,6 +43,7 @@ use prometheus_client::collector::Collector;
 use registry::{Candidate, Notify, RolloutStore, SnapshotCell, Spike};
 use tokio_util::task::TaskTracker;
 
+use crate::apart::Apart;
 use crate::config::Limits;
 use crate::metrics::Metrics;
 use crate::models::ModelCache;
@@ -104,6 +106,7 @@ pub(crate) struct Shared {
     metrics: Metrics,
     models: ModelCache,
     upstreams: UpstreamClient,
+    apart: Apart,
     /// Calls in flight: the drain waits for their closing records.
     calls: TaskTracker,
     /// What is counted of calls after them: the drain waits for it too.
@@ -143,6 +146,7 @@ impl Gateway {
                 metrics,
                 models: ModelCache::default(),
                 upstreams: UpstreamClient::new(CONNECT_TIMEOUT)?,
+                apart: Apart::new(),
                 calls: TaskTracker::new(),
                 observing: TaskTracker::new(),
                 draining: AtomicBool::new(false),

@@ -15,6 +15,7 @@ use policy::{InputVerdict, Masker, OutputFindings, Verdict};
 use tokio::sync::oneshot;
 
 use crate::admission::{Admitted, admit};
+use crate::beside::Rollout;
 use crate::body;
 use crate::call::Call;
 use crate::enforce::{self, Action};
@@ -59,11 +60,9 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
     if let Err(failure) = call.reserve(&admitted).await {
         return answer(reply, call.fail(failure).await);
     }
-    let mut masker = Masker::default();
-    let (revision, subject) = (&admitted.revision, &admitted.subject);
-    let (input, texts) = match call.rollout.judge_request(revision, subject, &admitted.request, &mut masker) {
+    let (input, texts, masker) = match judge_request(&mut call, &admitted).await {
         Ok(judged) => judged,
-        Err(failure) => return answer(reply, call.fail(failure.into()).await),
+        Err(failure) => return answer(reply, call.fail(failure).await),
     };
     let verdict = policy::conclude(&admitted.revision, &input, &OutputFindings::default());
     call.event.scan = Some(Scan { input_bytes: input.scanned_bytes, ..Scan::default() });
@@ -85,6 +84,25 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
     }
 }
 
+/// Judges the request: the verdict, the changes to its texts, and the masker that made them.
+async fn judge_request(
+    call: &mut Call,
+    admitted: &Admitted,
+) -> Result<(InputVerdict, Splice, Masker), Failure> {
+    let mut rollout = std::mem::replace(&mut call.rollout, Rollout::plain());
+    let (request, revision) = (Arc::clone(&admitted.request), Arc::clone(&admitted.revision));
+    let subject = admitted.subject.clone();
+    let work = move || {
+        let mut masker = Masker::default();
+        let judged = rollout.judge_request(&revision, &subject, &request, &mut masker);
+        (rollout, judged, masker)
+    };
+    let (rollout, judged, masker) = call.shared.apart.run(admitted.request.body_bytes(), work).await;
+    call.rollout = rollout;
+    let (input, texts) = judged?;
+    Ok((input, texts, masker))
+}
+
 /// nginx's status for a client that left; it is in the event only, nobody is there to read it.
 pub(crate) const CLIENT_GONE: StatusCode = match StatusCode::from_u16(499) {
     Ok(status) => status,
@@ -94,9 +112,16 @@ pub(crate) const CLIENT_GONE: StatusCode = match StatusCode::from_u16(499) {
 /// Calls the upstream. The decision record becomes durable meanwhile.
 async fn forward(mut call: Call, mut judged: Judged, mut reply: Reply) {
     let admitted = &judged.admitted;
-    let instruction =
-        judged.input.add_instruction.then(|| admitted.revision.instruction(judged.input.decision));
-    let body = admitted.request.upstream_body(judged.texts.clone(), instruction);
+    let body = {
+        let (request, revision) = (Arc::clone(&admitted.request), Arc::clone(&admitted.revision));
+        let (adds_instruction, decision) = (judged.input.add_instruction, judged.input.decision);
+        let texts = judged.texts.clone();
+        let work = move || {
+            let instruction = adds_instruction.then(|| revision.instruction(decision));
+            request.upstream_body(texts, instruction)
+        };
+        call.shared.apart.run(admitted.request.body_bytes(), work).await
+    };
     let accept = if admitted.request.stream { "text/event-stream" } else { "application/json" };
     let waiting = Instant::now();
     let sent = tokio::select! {
@@ -139,10 +164,13 @@ async fn forward(mut call: Call, mut judged: Judged, mut reply: Reply) {
             timeout: judged.admitted.upstream.timeout,
         }),
         Ok(Err(problem)) => Err(broken(&judged, &problem)),
-        Ok(Ok(bytes)) => Answer::parse(bytes).map_err(|error| broken(&judged, &error.to_string())),
+        Ok(Ok(bytes)) => {
+            let answer = call.shared.apart.run(bytes.len(), move || Answer::parse(bytes)).await;
+            answer.map_err(|error| broken(&judged, &error.to_string()))
+        }
     };
     match answer {
-        Ok(answer) => whole_answer(call, &mut judged, answer, reply).await,
+        Ok(answer) => whole_answer(call, &mut judged, Arc::new(answer), reply).await,
         Err(failure) => Box::pin(upstream_failed(call, failure, reply)).await,
     }
 }
@@ -155,7 +183,7 @@ pub(crate) fn broken(judged: &Judged, problem: &str) -> Failure {
 }
 
 /// Judges an answer that came whole and releases what was settled on.
-async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Answer, mut reply: Reply) {
+async fn whole_answer(mut call: Call, judged: &mut Judged, answer: Arc<Answer>, mut reply: Reply) {
     let settled = tokio::select! {
         settled = settle(&mut call, judged, &answer) => settled,
         () = reply.closed() => return gone(call).await,

@@ -72,7 +72,9 @@ impl Call {
                 // Once in the life of the process. Should it fail, counting loads it.
                 drop(tokio::task::spawn_blocking(move || encoding.load()).await);
             }
-            prompt_tokens = count_prompt(encoding, &admitted.request)?;
+            let request = Arc::clone(&admitted.request);
+            let count = move || count_prompt(encoding, &request);
+            prompt_tokens = self.shared.apart.run(admitted.request.body_bytes(), count).await?;
             let typical = || self.shared.typical.of(&admitted.request.model);
             let answer = admitted.request.answer_tokens_max().unwrap_or_else(typical);
             need = Need {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use audit::event::{ScanMode, Stage};
 use bytes::Bytes;
 use judge::JudgedAnswer;
-use llm_api::chat::answer::Answer;
+use llm_api::chat::answer::{Answer, AnswerError};
 use policy::{Decision, ReasonCode, Revision};
 
+use crate::apart;
 use crate::call::Call;
 use crate::enforce::Action;
 use crate::error_reply::Failure;
@@ -32,7 +33,7 @@ pub(crate) enum Settled {
 }
 
 /// Judges an answer and settles what becomes of it. Dropping it cancels the extra call.
-pub(crate) async fn settle(call: &mut Call, judged: &mut Judged, answer: &Answer) -> Settled {
+pub(crate) async fn settle(call: &mut Call, judged: &mut Judged, answer: &Arc<Answer>) -> Settled {
     let settled = match judge_and_mend(call, judged, answer).await {
         Ok(settled) => settled,
         Err(failure) => return Settled::Unrecorded(failure),
@@ -45,7 +46,11 @@ pub(crate) async fn settle(call: &mut Call, judged: &mut Judged, answer: &Answer
 
 /// # Errors
 /// The decision could not be recorded.
-async fn judge_and_mend(call: &mut Call, judged: &mut Judged, answer: &Answer) -> Result<Settled, Failure> {
+async fn judge_and_mend(
+    call: &mut Call,
+    judged: &mut Judged,
+    answer: &Arc<Answer>,
+) -> Result<Settled, Failure> {
     let revision = Arc::clone(&judged.admitted.revision);
     if let Some(usage) = answer.usage() {
         call.used(usage);
@@ -53,8 +58,7 @@ async fn judge_and_mend(call: &mut Call, judged: &mut Judged, answer: &Answer) -
         call.count_answer(answer);
     }
     let was_granted = judged.admitted.subject.granted;
-    let subject = &judged.admitted.subject;
-    let mut found = match call.rollout.judge_answer(&revision, subject, answer, &mut judged.masker) {
+    let mut found = match judge_answer(call, judged, answer).await {
         Ok(found) => found,
         Err(error) => return Ok(Settled::Unjudged(pipeline::broken(judged, &error.to_string()))),
     };
@@ -75,6 +79,29 @@ async fn judge_and_mend(call: &mut Call, judged: &mut Judged, answer: &Answer) -
         Action::Replace => Ok(Settled::Refused(None)),
         Action::Forward | Action::Pass => Box::pin(mend(call, judged, verdict.decision, answer, found)).await,
     }
+}
+
+/// Judges the answer, apart where it is large.
+async fn judge_answer(
+    call: &mut Call,
+    judged: &mut Judged,
+    answer: &Arc<Answer>,
+) -> Result<JudgedAnswer, AnswerError> {
+    let body_bytes = answer.body_bytes();
+    let (revision, subject) = (Arc::clone(&judged.admitted.revision), judged.admitted.subject.clone());
+    if !apart::is_long(body_bytes) {
+        return call.rollout.judge_answer(&revision, &subject, answer, &mut judged.masker);
+    }
+    // Copies: a client that leaves meanwhile ends the wait, and the call still has to be closed.
+    let (mut rollout, mut masker) = (call.rollout.clone(), judged.masker.clone());
+    let answer = Arc::clone(answer);
+    let work = move || {
+        let found = rollout.judge_answer(&revision, &subject, &answer, &mut masker);
+        (rollout, masker, found)
+    };
+    let found;
+    (call.rollout, judged.masker, found) = call.shared.apart.run(body_bytes, work).await;
+    found
 }
 
 /// Asks for something in place of the choices that violate the policy, once. If that is no answer, cut short where a

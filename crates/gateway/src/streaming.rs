@@ -82,7 +82,7 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
 
 /// Judges the stream as it passes.
 async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sender) -> End {
-    escalate::before_stream(call, &mut judged.admitted);
+    escalate::before_stream(call, &mut judged.admitted).await;
     let revision = Arc::clone(&judged.admitted.revision);
     let mut judge = StreamJudge::new(
         Arc::clone(&revision),

@@ -269,3 +269,20 @@ async fn health_readiness_and_metrics() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
 }
+
+#[tokio::test]
+async fn a_call_of_many_bytes_is_judged_as_any_other() {
+    let rig = Rig::start().await;
+    let words = "an ordinary word ".repeat(20_000);
+    let text = format!(r#"from ann@example.com demo:say="{words}b\u006fb\u0040example.com""#);
+    let reply = rig.chat(&text).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    assert!(reply.content() == format!("{words}[EMAIL_2]"));
+    let sent = rig.last_upstream()["messages"][0]["content"].as_str().unwrap().to_owned();
+    assert!(sent.starts_with("from [EMAIL_1]") && sent.len() > words.len() && !sent.contains("ann@"));
+    assert!(rig.stream(&text).await.streamed("content") == format!("{words}[EMAIL_2]"));
+    let calls = rig.model.requests().len();
+    let reply = rig.chat(&format!("{words}credential theft")).await;
+    assert_eq!(reply.header("x-policy-decision"), "refuse");
+    assert_eq!(rig.model.requests().len(), calls);
+}

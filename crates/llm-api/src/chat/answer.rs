@@ -60,6 +60,9 @@ impl TokenUsage {
     }
 }
 
+/// Choices of an answer: OpenAI gives 128 at most.
+const CHOICES_MAX: usize = 1024;
+
 /// A parsed answer. Texts refer to the body, which it keeps.
 #[derive(Debug)]
 pub struct Answer {
@@ -78,10 +81,13 @@ impl Answer {
         let tape =
             Tape::parse(text).map_err(|error| AnswerError::Shape(format!("it is not JSON: {error}")))?;
         let root = tape.root(text);
-        if root.get("choices").is_none_or(|choices| choices.kind() != Kind::Array) {
+        let Some(choices) = root.get("choices").filter(|choices| choices.kind() == Kind::Array) else {
             return Err(shape("it has no array `choices`"));
+        };
+        if choices.items().nth(CHOICES_MAX).is_some() {
+            return Err(shape("it has more choices than a request can ask for"));
         }
-        if root.duplicate_member().is_some() || root.get("choices").and_then(Value::duplicate_key).is_some() {
+        if root.duplicate_member().is_some() || choices.duplicate_key().is_some() {
             return Err(shape("a field is there twice"));
         }
         Ok(Self { body, tape })
@@ -94,6 +100,11 @@ impl Answer {
 
     fn choices(&self) -> impl Iterator<Item = Value<'_>> {
         self.root().get("choices").into_iter().flat_map(Value::items)
+    }
+
+    /// Bytes of the body.
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
     }
 
     /// Every text under `choices[]`. A unit's `owner` is the position of its choice.

@@ -139,6 +139,11 @@ impl ChatRequest {
         self.tape.root(std::str::from_utf8(&self.body).unwrap_or_default())
     }
 
+    /// Bytes of the body.
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+
     /// Every text of the messages. A unit's `owner` is the index of its message.
     ///
     /// # Errors
