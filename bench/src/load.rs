@@ -155,13 +155,19 @@ impl Queue {
 }
 
 /// What streams did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Streamed {
     /// Frames that arrived, `[DONE]` included.
     pub frames: u64,
     /// Reads that brought them: fewer than frames where some came together.
     pub reads: u64,
+    /// From each request to the first frame of its answer, sorted.
+    pub first: Vec<Duration>,
 }
+
+/// Between the first requests of two connections: what is measured is a stream that begins among others, not the crowd
+/// at a start.
+const STAGGER: Duration = Duration::from_millis(1);
 
 /// `rounds` streams over each of [`CONNECTIONS`].
 ///
@@ -170,26 +176,32 @@ pub(crate) struct Streamed {
 pub(crate) async fn streams(target: &Target, rounds: u32) -> Result<Streamed> {
     let request = target.request(true);
     let mut workers = JoinSet::new();
-    for _ in 0..CONNECTIONS {
+    for number in 0..CONNECTIONS {
         let request = Arc::clone(&request);
         let mut connection = Connection::open(target.addr).await?;
         workers.spawn(async move {
+            tokio::time::sleep(STAGGER * number as u32).await;
             let mut total = Streamed::default();
             for _ in 0..rounds {
-                let one = connection.stream(&request).await?;
-                total.frames += one.frames;
-                total.reads += one.reads;
+                total.add(connection.stream(&request).await?);
             }
             anyhow::Ok(total)
         });
     }
     let mut total = Streamed::default();
     while let Some(one) = workers.join_next().await {
-        let one = one??;
-        total.frames += one.frames;
-        total.reads += one.reads;
+        total.add(one??);
     }
+    total.first.sort_unstable();
     Ok(total)
+}
+
+impl Streamed {
+    fn add(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.reads += other.reads;
+        self.first.extend(other.first);
+    }
 }
 
 /// A kept-open connection.
@@ -220,6 +232,7 @@ impl Connection {
     }
 
     async fn stream(&mut self, request: &[u8]) -> Result<Streamed> {
+        let asked = Instant::now();
         self.stream.write_all(request).await?;
         let head = within(self.reader.head(&mut self.stream)).await?;
         if !wire::is_ok(head) {
@@ -235,6 +248,9 @@ impl Connection {
             let kept = tail.len();
             tail.extend_from_slice(bytes);
             streamed.frames += count_new(&tail, kept, FRAME_MARK);
+            if streamed.first.is_empty() && streamed.frames > 0 {
+                streamed.first.push(asked.elapsed());
+            }
             finished |= wire::find(&tail, FINISH_MARK).is_some();
             if tail.ends_with(STREAM_END) {
                 if !finished || streamed.frames < FRAMES_MIN {

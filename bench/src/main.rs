@@ -201,6 +201,8 @@ impl Contender {
         }
         figures.cpu_us_per_frame = spent(cpu, self.cpu()?).map(|cpu| cpu / streamed.frames as f64 * 1e6);
         figures.reads_per_frame = streamed.reads as f64 / streamed.frames as f64;
+        figures.first_p50_us = report::quantile(&streamed.first, 0.50).as_secs_f64() * 1e6;
+        figures.first_p99_us = report::quantile(&streamed.first, 0.99).as_secs_f64() * 1e6;
 
         self.series.rounds.push(figures);
         Ok(())

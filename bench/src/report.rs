@@ -25,6 +25,10 @@ pub(crate) struct Figures {
     pub cpu_us_per_frame: Option<f64>,
     /// Reads that brought the frames, per frame: 1 where each came by itself.
     pub reads_per_frame: f64,
+    /// From a request to the first frame of its stream, microseconds.
+    pub first_p50_us: f64,
+    /// Likewise.
+    pub first_p99_us: f64,
 }
 
 /// One target's figures of all rounds.
@@ -107,7 +111,7 @@ impl Report {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         writeln!(
             text,
-            "{:<24}{:>9}{:>12}{:>8}{:>10}{:>10}{:>14}{:>13}{:>12}{:>11}",
+            "{:<24}{:>9}{:>12}{:>8}{:>10}{:>10}{:>14}{:>13}{:>14}{:>14}{:>12}{:>11}",
             "median of rounds",
             "req/s",
             "CPU s/1000",
@@ -116,6 +120,8 @@ impl Report {
             "p99 µs",
             "CPU µs/frame",
             "reads/frame",
+            "TTFT p50 µs",
+            "TTFT p99 µs",
             "ready MiB",
             "peak MiB"
         )?;
@@ -126,7 +132,7 @@ impl Report {
             let mib = |memory: Option<u64>| memory.map(|kib| kib as f64 / 1024.0);
             writeln!(
                 text,
-                "{:<24}{:>9}{:>12}{:>8}{:>10}{:>10}{:>14}{:>13}{:>12}{:>11}",
+                "{:<24}{:>9}{:>12}{:>8}{:>10}{:>10}{:>14}{:>13}{:>14}{:>14}{:>12}{:>11}",
                 one.name,
                 show(of(&|f| Some(f.requests_per_second)), 0),
                 show(of(&|f| f.cpu_s_per_1000), 4),
@@ -135,6 +141,8 @@ impl Report {
                 show(of(&|f| Some(f.p99_us)), 0),
                 show(of(&|f| f.cpu_us_per_frame), 2),
                 show(of(&|f| Some(f.reads_per_frame)), 3),
+                show(of(&|f| Some(f.first_p50_us)), 0),
+                show(of(&|f| Some(f.first_p99_us)), 0),
                 show(mib(one.memory_ready.map(|memory| memory.now_kib)), 1),
                 show(mib(one.memory_end.map(|memory| memory.peak_kib)), 1),
             )?;
@@ -202,6 +210,13 @@ fn rows(series: &[Series]) -> Vec<Row> {
         ),
         row("… p99, µs", compare(gateway, &|g, n| Some(g.p99_us - n.p99_us)), 1_500.0, 1_200.0, false),
         row("CPU per passed-through SSE chunk ÷ nginx", compare(gateway, &frame), 1.4, 1.2, false),
+        row(
+            "time to a stream's first frame over nginx, p50, µs",
+            compare(gateway, &|g, n| Some(g.first_p50_us - n.first_p50_us)),
+            600.0,
+            500.0,
+            false,
+        ),
         row(
             "resident memory when ready, MiB",
             mib(gateway.memory_ready.map(|memory| memory.now_kib)),
