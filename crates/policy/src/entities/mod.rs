@@ -25,9 +25,10 @@ pub(crate) use types::EntitySet;
 pub use types::EntityType;
 pub(crate) use view::Tail;
 
-use view::{Attempt, View, is_word};
+use view::{Attempt, View, is_word, is_word_at};
 
 use crate::matching::ByteTable;
+use crate::matching::blocks::{self, BLOCK};
 
 /// Bytes before the undecided part of a stream that scanners may look back on: the longest such look is at the
 /// part of an e-mail address before its `@`, or at the line that ends a private key.
@@ -60,25 +61,25 @@ pub(crate) fn find(
     let mut at = from;
     let mut mail = email::next(&view, from);
     let mut credentials = credentials_start(&view, from);
-    while let Some(byte) = view.get(at) {
-        let place = PLACES.get(byte);
+    let mut places = Candidates::default();
+    while at < text.len() {
         let mail_start = mail.map_or(usize::MAX, |mail| mail.start);
-        if place == Place::Plain && at != mail_start && at != credentials {
-            at += 1;
-            continue;
-        }
-        if place == Place::Letter
-            && at != mail_start
-            && at != credentials
-            && (view.before(at).is_some_and(is_word) || openings.is_prose(&view, at))
-        {
-            let next = view.run(at, is_word);
-            if mail_start < next {
-                mail = email::next_after(&view, mail);
+        if at != mail_start && at != credentials {
+            let next = places.next(&view, at, openings);
+            let due = [mail_start, credentials].into_iter().filter(|due| (at..next).contains(due)).min();
+            match due {
+                // Within a word that is none of an address, as far as it is looked back on.
+                Some(due) if view.get(due).is_some_and(is_word) && view.before(due).is_some_and(is_word) => {
+                    at = view.run(due, is_word);
+                    mail = email::next_after(&view, mail);
+                    continue;
+                }
+                Some(due) => at = due,
+                None => at = next,
             }
-            at = next;
-            continue;
         }
+        let Some(byte) = view.get(at) else { break };
+        let place = PLACES.get(byte);
         let mut best = Typed::none(&view);
         if let Some(candidate) = mail.filter(|mail| mail.start == at) {
             best = best.or(EntityType::EmailAddress, email::at(&view, candidate));
@@ -137,6 +138,52 @@ pub(crate) fn find(
         }
     }
     if more { unfinished_mail(&view, from) } else { text.len() }
+}
+
+/// The places of a text, but for those of addresses and credentials, that are worth a scanner. All others are passed over.
+#[derive(Default)]
+struct Candidates {
+    /// Which block the masks are of, counted from 1.
+    block: usize,
+    starts: u64,
+    digits: u64,
+    marks: u64,
+}
+
+impl Candidates {
+    /// The first such place at or after `at`, or the end of the text.
+    fn next(&mut self, view: &View<'_>, mut at: usize, openings: &Openings) -> usize {
+        while at < view.bytes.len() {
+            let block = at / BLOCK;
+            let base = block * BLOCK;
+            if self.block != block + 1 {
+                self.read(view, base);
+                self.block = block + 1;
+            }
+            let offset = at - base;
+            // Nothing before the floor counts.
+            let starts =
+                self.starts | u64::from(at == view.floor && view.get(at).is_some_and(is_word)) << offset;
+            let left = (starts | self.marks) >> offset << offset;
+            for bit in blocks::bits(left) {
+                let is_letter = (self.digits | self.marks) >> bit & 1 == 0;
+                if !(is_letter && openings.is_prose(view, base + bit)) {
+                    return base + bit;
+                }
+            }
+            at = base + BLOCK;
+        }
+        view.bytes.len()
+    }
+
+    fn read(&mut self, view: &View<'_>, base: usize) {
+        let bytes = view.slice(base, view.bytes.len().min(base + BLOCK));
+        view::work::add(bytes.len());
+        let goes_on = base > 0 && is_word_at(view, base - 1);
+        self.starts = blocks::starts(blocks::mask(bytes, is_word), goes_on);
+        self.digits = blocks::mask(bytes, |byte| byte.is_ascii_digit());
+        self.marks = blocks::mask(bytes, |byte| matches!(byte, b'+' | b'(' | b':' | b'-' | b'=' | b','));
+    }
 }
 
 /// Where an e-mail address may have begun at the end of the text, or that end.

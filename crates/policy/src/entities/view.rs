@@ -108,10 +108,7 @@ pub(super) enum Starts {
     Unknown,
 }
 
-/// Part of a word, in ASCII.
-pub(super) fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
+pub(super) use crate::matching::blocks::is_word;
 
 /// Whether a word goes on at a place: then what ends there is no entity of its own.
 pub(super) fn is_word_at(view: &View<'_>, at: usize) -> bool {

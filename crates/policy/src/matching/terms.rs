@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::blocks::{self, BLOCK, is_word};
 use super::boundary::{Before, is_boundary};
 use super::bytes::{ByteTable, FOLDED};
 use super::normal::{Normal, is_closed, normalise};
@@ -34,6 +35,8 @@ pub(crate) struct Terms {
     trie: Trie,
     places: ByteTable<u8>,
     prefixes: Prefixes,
+    /// Whether `places` tells more than whether a byte is part of a word or leads a character.
+    has_symbols: bool,
     ascii_only: bool,
 }
 
@@ -89,7 +92,7 @@ impl Terms {
         }
         let mut places = ByteTable::all(0u8);
         for byte in 0..=u8::MAX {
-            let word = byte.is_ascii_alphanumeric() || byte == b'_';
+            let word = is_word(byte);
             places.set(
                 byte,
                 if word {
@@ -108,6 +111,7 @@ impl Terms {
                 places.set(byte, places.get(byte) | SYMBOL);
             }
         }
+        let has_symbols = (0..128).any(|byte| places.get(byte) & SYMBOL != 0);
         let ascii_only = forms.iter().all(|form| form.is_ascii());
         Self {
             trie: Trie::new(&forms),
@@ -115,6 +119,7 @@ impl Terms {
             spellings,
             groups,
             places,
+            has_symbols,
             ascii_only,
         }
     }
@@ -194,12 +199,8 @@ impl Terms {
         let Part { text, before, more } = part;
         let hay = text.as_bytes();
         let mut accepted: Vec<(usize, u32)> = Vec::new();
-        let mut last = 0;
-        for (at, byte) in hay.iter().enumerate() {
-            let place = self.places.get(*byte);
-            let candidate = place & (LEAD | SYMBOL) != 0 || place & !last & WORD != 0;
-            last = place;
-            if !candidate || !self.prefixes.may_start(hay, at) {
+        for at in self.candidates(hay) {
+            if !self.prefixes.may_start(hay, at) {
                 continue;
             }
             accepted.clear();
@@ -234,6 +235,22 @@ impl Terms {
             return unknown_from;
         }
         places.finished(original_len)
+    }
+
+    /// Where a term can begin, as far as a byte and the one before it tell.
+    fn candidates<'t>(&'t self, hay: &'t [u8]) -> impl Iterator<Item = usize> + 't {
+        let mut goes_on = false;
+        hay.chunks(BLOCK).enumerate().flat_map(move |(block, bytes)| {
+            let words = blocks::mask(bytes, is_word);
+            let others = if self.has_symbols {
+                blocks::mask(bytes, |byte| self.places.get(byte) & (LEAD | SYMBOL) != 0)
+            } else {
+                blocks::mask(bytes, |byte| byte >= 0xc0)
+            };
+            let starts = blocks::starts(words, goes_on);
+            goes_on = words >> (BLOCK - 1) == 1;
+            blocks::bits(starts | others).map(move |bit| block * BLOCK + bit)
+        })
     }
 
     /// Follows the text down the trie. True if it ends, or becomes unknown, while some term may still follow.
