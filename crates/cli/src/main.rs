@@ -55,5 +55,5 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     } else {
         tokio::runtime::Builder::new_multi_thread()
     };
-    builder.enable_all().build()
+    builder.enable_all().on_thread_park(|| serve::IDLE.idle()).build()
 }

@@ -12,6 +12,9 @@ mod watch;
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::LazyLock;
+
+use store::IdleSignal;
 
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -20,6 +23,9 @@ use crate::serve::signal::{Reloads, Signals};
 use crate::serve::watch::PolicyWatch;
 
 pub(crate) use app::{App, blocking, open_store};
+
+/// The runtime tells the store through it that its threads have run out of work.
+pub(crate) static IDLE: LazyLock<IdleSignal> = LazyLock::new(IdleSignal::default);
 
 /// Serves until a signal ends it.
 ///

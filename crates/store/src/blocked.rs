@@ -107,7 +107,7 @@ impl Writer {
         let written = self.commit(&held, orders);
         let has_room = written.is_ok();
         match written {
-            Ok(()) => settle(&mut held),
+            Ok(()) => settle(&self.shared.answers, &mut held),
             Err(Trouble::Fatal(reason)) => return self.fail(held, &reason),
             Err(Trouble::Full(_)) => {
                 self.ballast.release();
@@ -146,7 +146,7 @@ impl Writer {
 
     fn try_room(&mut self) -> Result<(), Trouble> {
         // What is in the write-ahead log still needs its room in the database.
-        self.checkpoints.step(&self.db).map_err(|error| Trouble::of(&error, &self.path))?;
+        self.checkpoints.step_now(&self.db).map_err(|error| Trouble::of(&error, &self.path))?;
         self.ballast.restore().map_err(|error| {
             Trouble::Full(format!(
                 "no space left for `{}` ({error}): free at least {} MiB on its disk",

@@ -3,6 +3,7 @@
 //!
 //! Start at [`Store`]; the file's format is specified in `schema`, one commit in `commit`, the writer in `writer`.
 
+mod answering;
 mod blocked;
 mod checkpoint;
 mod commit;
@@ -10,6 +11,7 @@ mod counters;
 mod error;
 mod escalations;
 mod files;
+mod idle;
 mod options;
 mod orders;
 mod outbox;
@@ -37,11 +39,13 @@ use tokio::sync::{oneshot, watch};
 
 pub use counters::QuotaCounter;
 pub use error::StoreError;
+pub use idle::IdleSignal;
 pub use options::{BALLAST_BYTES_DEFAULT, QUEUE_MAX_DEFAULT, StoreOptions};
 pub use query::{Events, Filter};
 pub use reader::{Reader, VerifyFailure};
 pub use retention::{Anchor, Retained};
 
+use crate::answering::Answers;
 use crate::checkpoint::Checkpoints;
 use crate::commit::{State, transact};
 use crate::files::{Ballast, Identity, Lock, beside};
@@ -95,11 +99,15 @@ impl Store {
             ));
         }
         let shared = Arc::new(Shared {
-            queue: Queue::new(options.queue_max),
+            queue: Queue::new(options.queue_max, options.idle.clone()),
             tail: Tail::default(),
+            answers: Answers::default(),
             head: watch::Sender::new(state.head.seq),
             ended: watch::Sender::new(None),
         });
+        if let Some(idle) = &options.idle {
+            idle.tell(&shared);
+        }
         let reads = ReadThread::start(&path)?;
         let now = Instant::now();
         let writer = Writer {
@@ -109,7 +117,7 @@ impl Store {
             cursors,
             identity: Identity::of(&[path.clone(), beside(&path, "-wal")]),
             ballast,
-            checkpoints: Checkpoints::default(),
+            checkpoints: Checkpoints::start(&path)?,
             block: None,
             held: Vec::new(),
             retention_days: options.retention_days,
@@ -184,6 +192,18 @@ impl Store {
             }
             if health.changed().await.is_err() {
                 std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Answers those who wait for records from wherever it is polled, in place of the writer's thread, which would have to
+    /// wake a runtime for each of them. Runs until it is dropped, and nobody is forgotten then; only the first runs at
+    /// all. Not needed for anything but speed.
+    pub fn answering(&self) -> impl Future<Output = ()> + Send + 'static {
+        let listener = self.shared.answers.listen();
+        async {
+            if let Some(listener) = listener {
+                listener.run().await;
             }
         }
     }

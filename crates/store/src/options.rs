@@ -1,6 +1,8 @@
 //! How a store is opened: its limits and their defaults. The limits that nobody needs to set are constants beside the
 //! code that keeps them.
 
+use crate::idle::IdleSignal;
+
 /// Records that may wait for the writer. At 1 KiB each it bounds the queue to some 4 MiB; a disk that takes
 /// 50 ms for an fsync still clears it at 80,000 records/s.
 pub const QUEUE_MAX_DEFAULT: usize = 4096;
@@ -20,6 +22,9 @@ pub struct StoreOptions {
     /// The database never grows past this many bytes; reaching it blocks the log like a full disk. `None` leaves it
     /// to the disk.
     pub file_bytes_max: Option<u64>,
+    /// Says when those who append have nothing else to do, so that commits are fewer under load; `None` commits whatever
+    /// is there as soon as the commit before is done.
+    pub idle: Option<IdleSignal>,
 }
 
 impl Default for StoreOptions {
@@ -29,6 +34,7 @@ impl Default for StoreOptions {
             ballast_bytes: BALLAST_BYTES_DEFAULT,
             retention_days: None,
             file_bytes_max: None,
+            idle: None,
         }
     }
 }

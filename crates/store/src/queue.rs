@@ -8,14 +8,22 @@ use std::time::{Duration, Instant};
 
 use audit::event::QuotaCharge;
 use audit::log::{AppendError, Durable, LogHealth, LogStats, Record};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::answering::Waiter;
+use crate::idle::IdleSignal;
 use crate::orders::Order;
 
 /// Nobody waits for a closing record, so it rides with the next decision, or goes after this long. An eighth of a
 /// destination's default linger, and no longer than an fsync on a busy disk.
 const CLOSING_LINGER: Duration = Duration::from_millis(5);
+
+/// Where the store hears when its callers go idle (see `idle`), decisions wait for company while they do not: this long …
+const GATHER: Duration = Duration::from_millis(3);
+
+/// … or until so many are there.
+const GATHERED_MAX: usize = 64;
 
 /// Cursor writes alone make at most this many commits a second: one per interval.
 const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,7 +47,7 @@ pub(crate) struct Queued {
     /// What it adds to the counters of quotas.
     pub(crate) charges: Vec<QuotaCharge>,
     /// Nobody, where it was answered already.
-    pub(crate) waiter: Option<oneshot::Sender<Result<(), AppendError>>>,
+    pub(crate) waiter: Option<Waiter>,
 }
 
 impl Queued {
@@ -125,8 +133,10 @@ struct Inner {
     door: Door,
     gap: Option<Gap>,
     closing: bool,
-    /// Something in the queue does not bear waiting.
-    is_urgent: bool,
+    /// Something in the queue does not bear waiting, since then.
+    urgent_since: Option<Instant>,
+    /// Nor does it wait for company.
+    is_ripe: bool,
     /// When the rest of the queue is due.
     due: Option<Instant>,
     sleep: Sleep,
@@ -148,11 +158,12 @@ pub(crate) struct Queue {
     inner: Mutex<Inner>,
     wake: Condvar,
     records_max: usize,
+    idle: Option<IdleSignal>,
     health: watch::Sender<LogHealth>,
 }
 
 impl Queue {
-    pub(crate) fn new(records_max: usize) -> Self {
+    pub(crate) fn new(records_max: usize, idle: Option<IdleSignal>) -> Self {
         let inner = Inner {
             records: Vec::new(),
             orders: Vec::new(),
@@ -160,7 +171,8 @@ impl Queue {
             door: Door::Open,
             gap: None,
             closing: false,
-            is_urgent: false,
+            urgent_since: None,
+            is_ripe: false,
             due: None,
             sleep: Sleep::Awake,
             last_turn: None,
@@ -170,6 +182,7 @@ impl Queue {
             inner: Mutex::new(inner),
             wake: Condvar::new(),
             records_max: records_max.max(1),
+            idle,
             health: watch::Sender::new(LogHealth::Writable),
         }
     }
@@ -218,7 +231,7 @@ impl Queue {
         if kind == Kind::Closing {
             self.due(inner, CLOSING_LINGER);
         } else {
-            self.urgent(inner);
+            self.gather(inner);
         }
         Ok(durable)
     }
@@ -241,7 +254,33 @@ impl Queue {
 
     /// Wakes the writer now.
     fn urgent(&self, mut inner: MutexGuard<'_, Inner>) {
-        inner.is_urgent = true;
+        inner.urgent_since.get_or_insert_with(Instant::now);
+        self.ripen(inner);
+    }
+
+    /// Wakes the writer now, or where it is about to wake anyway, once the callers have nothing else to do.
+    fn gather(&self, mut inner: MutexGuard<'_, Inner>) {
+        let Some(idle) = &self.idle else { return self.urgent(inner) };
+        let now = Instant::now();
+        let since = *inner.urgent_since.get_or_insert(now);
+        let is_enough = now - since >= GATHER || inner.records.len() >= GATHERED_MAX;
+        if is_enough || inner.sleep == Sleep::ForGood {
+            return self.ripen(inner);
+        }
+        drop(inner);
+        idle.expect();
+    }
+
+    /// The callers are idle: nothing will keep what is urgent company.
+    pub(crate) fn callers_idle(&self) {
+        let inner = self.lock();
+        if inner.urgent_since.is_some() {
+            self.ripen(inner);
+        }
+    }
+
+    fn ripen(&self, mut inner: MutexGuard<'_, Inner>) {
+        inner.is_ripe = true;
         if inner.sleep != Sleep::Awake {
             inner.sleep = Sleep::Awake;
             drop(inner);
@@ -311,8 +350,9 @@ impl Queue {
                 (Some(gap), Door::Open) => Some(gap.due()),
                 _ => None,
             };
-            let wake_at = [timer, inner.due, gap_due].into_iter().flatten().min();
-            if inner.is_urgent || inner.closing || wake_at.is_some_and(|at| at <= now) {
+            let gathered = inner.urgent_since.map(|since| since + GATHER);
+            let wake_at = [timer, inner.due, gap_due, gathered].into_iter().flatten().min();
+            if inner.is_ripe || inner.closing || wake_at.is_some_and(|at| at <= now) {
                 return inner.take(now, records);
             }
             // Just after a turn the next closing is likely to be near: a short sleep saves waking it for that.
@@ -424,7 +464,8 @@ impl Inner {
     }
 
     fn take(&mut self, now: Instant, spare: Vec<Queued>) -> Work {
-        self.is_urgent = false;
+        self.urgent_since = None;
+        self.is_ripe = false;
         self.due = None;
         self.stats.queued = 0;
         let gap_is_due = self.gap.as_ref().is_some_and(|gap| gap.due() <= now || self.closing);
@@ -465,5 +506,69 @@ impl Hasher for IdHasher {
         if let Some(tail) = bytes.last_chunk::<8>() {
             self.0 = u64::from_le_bytes(*tail).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn decision() -> Record {
+        Record::Decision { event_id: Uuid::now_v7(), text: br#"{"decision":"allow"}"#.to_vec() }
+    }
+
+    /// A queue whose writer sleeps for a while.
+    fn queue(idle: Option<IdleSignal>) -> Queue {
+        let queue = Queue::new(1000, idle);
+        queue.lock().sleep = Sleep::Until(Instant::now() + Duration::from_secs(3600));
+        queue
+    }
+
+    #[test]
+    fn a_decision_waits_for_company_until_the_callers_are_idle() {
+        let queue = queue(Some(IdleSignal::default()));
+        let _durable = queue.append(decision(), Vec::new(), None).unwrap();
+        assert!(!queue.lock().is_ripe);
+        queue.callers_idle();
+        assert!(queue.lock().is_ripe);
+        let work = queue.take(None, Vec::new());
+        assert_eq!(work.records.len(), 1);
+        // With nothing in it the queue stays as it is.
+        queue.callers_idle();
+        assert!(!queue.lock().is_ripe);
+    }
+
+    #[test]
+    fn enough_decisions_wait_for_no_more() {
+        let queue = queue(Some(IdleSignal::default()));
+        for _ in 1..GATHERED_MAX {
+            let _durable = queue.append(decision(), Vec::new(), None).unwrap();
+            // Its time is over where this thread was kept from running; then there is nothing to see here.
+            let is_early = queue.lock().urgent_since.is_some_and(|since| since.elapsed() < GATHER / 2);
+            assert!(!is_early || !queue.lock().is_ripe);
+        }
+        let _durable = queue.append(decision(), Vec::new(), None).unwrap();
+        assert!(queue.lock().is_ripe);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_bound() {
+        let queue = queue(Some(IdleSignal::default()));
+        let _durable = queue.append(decision(), Vec::new(), None).unwrap();
+        // Returns though nobody says anything.
+        assert_eq!(queue.take(None, Vec::new()).records.len(), 1);
+    }
+
+    #[test]
+    fn a_writer_without_work_and_one_without_a_signal_are_woken_at_once() {
+        let alone = queue(None);
+        let _durable = alone.append(decision(), Vec::new(), None).unwrap();
+        assert!(alone.lock().is_ripe);
+        let resting = queue(Some(IdleSignal::default()));
+        resting.lock().sleep = Sleep::ForGood;
+        let _durable = resting.append(decision(), Vec::new(), None).unwrap();
+        assert!(resting.lock().is_ripe);
     }
 }

@@ -173,6 +173,21 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
+/// A connection that only copies the write-ahead log into the database, beside the writer's. The tables are there.
+pub(crate) fn open_copier(path: &Path) -> Result<Connection, StoreError> {
+    let failed = failed(path, "opened");
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(&failed)?;
+    db.busy_timeout(READER_PATIENCE).map_err(&failed)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&failed)?;
+    db.pragma_update(None, "synchronous", "full").map_err(&failed)?;
+    db.pragma_update(None, "cache_size", -i64::from(READER_CACHE_KIB)).map_err(&failed)?;
+    // Opens the file itself, not another that is put in its place later.
+    is_ours(&db, path)?;
+    db.busy_timeout(Duration::ZERO).map_err(&failed)?;
+    Ok(db)
+}
+
 /// A connection that only reads, beside a running gateway or without one.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     if !path.exists() {

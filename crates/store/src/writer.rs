@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::answering::Answers;
 use crate::blocked::Block;
 use crate::checkpoint::Checkpoints;
 use crate::commit::{Commit, SinceMark, State, Trouble, transact};
@@ -35,6 +36,7 @@ const SLICE_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) tail: Tail,
+    pub(crate) answers: Answers,
     pub(crate) head: watch::Sender<u64>,
     /// How the writer ended, once it did.
     pub(crate) ended: watch::Sender<Option<Result<(), String>>>,
@@ -159,7 +161,7 @@ impl Writer {
                 }
                 return self.on_trouble(mem::take(records), trouble);
             }
-            settle(records);
+            settle(&self.shared.answers, records);
         }
         self.upkeep()
     }
@@ -387,13 +389,18 @@ impl Writer {
 }
 
 /// Answers those who wait: decisions first, since an answer to a client depends on each.
-pub(crate) fn settle(records: &mut [Queued]) {
-    for record in records.iter_mut().filter(|record| record.kind == Kind::Decision) {
-        record.answer(Ok(()));
-    }
+pub(crate) fn settle(answers: &Answers, records: &mut [Queued]) {
+    let (mut decisions, mut others) = (Vec::with_capacity(records.len()), Vec::new());
     for record in records {
-        record.answer(Ok(()));
+        // Nobody waits for most closings: waking whoever dropped its end is wasted.
+        let Some(waiter) = record.waiter.take().filter(|waiter| !waiter.is_closed()) else { continue };
+        match record.kind {
+            Kind::Decision => decisions.push(waiter),
+            _ => others.push(waiter),
+        }
     }
+    decisions.append(&mut others);
+    answers.durable(decisions);
 }
 
 pub(crate) fn answer_orders(answers: Vec<Done>, failure: Option<&str>) {

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, raw};
 use crate::description;
+use crate::serve::IDLE;
 use crate::serve::destinations::{DestinationMetrics, Destinations};
 use crate::serve::escalations::DeskMetrics;
 use crate::serve::evidence::StoreEvidence;
@@ -47,8 +48,8 @@ pub(crate) struct App {
     addr: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<usize>,
-    /// Never ends by itself.
-    keeping: JoinHandle<()>,
+    /// Never end by themselves.
+    upkeep: [JoinHandle<()>; 2],
 }
 
 impl App {
@@ -72,6 +73,7 @@ impl App {
         let state = Arc::new(state);
         let spikes = rollouts::resume(&rollouts, &store).await?;
         let tasks = TaskTracker::new();
+        let answering = tasks.spawn(store.answering());
         let keeping = tasks.spawn(rollouts::keep(rollouts, Arc::clone(&store)));
         let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
         let delivery = Delivery::start(outbox, config.exports.clone(), Arc::new(SystemClock), &tasks).await?;
@@ -133,7 +135,7 @@ impl App {
             addr,
             stop,
             serving,
-            keeping,
+            upkeep: [answering, keeping],
         })
     }
 
@@ -186,7 +188,7 @@ impl App {
                 );
             }
         }
-        self.keeping.abort();
+        self.upkeep.iter().for_each(JoinHandle::abort);
         self.tasks.close();
         self.tasks.wait().await;
         self.store.close().await.context("the store was not closed in order")
@@ -217,7 +219,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// [`store::StoreError`], or a folder that cannot be made.
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<Store>> {
     let path = config.store.clone();
-    let options = StoreOptions { retention_days: config.retention_days, ..StoreOptions::default() };
+    let idle = Some(IDLE.clone());
+    let options = StoreOptions { retention_days: config.retention_days, idle, ..StoreOptions::default() };
     let store = blocking(move || {
         if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
             std::fs::create_dir_all(folder).with_context(|| {
