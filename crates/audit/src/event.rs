@@ -363,6 +363,9 @@ pub struct AuditEvent {
     pub event_type: EventType,
     /// The `x-request-id` of the answer.
     pub request_id: Option<String>,
+    /// The public id of the key that the request came with; never the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
     /// Number of the revision that judged.
     pub policy_revision: Option<u64>,
     /// The policy's `org_controls.data_classification`.
@@ -436,6 +439,7 @@ impl AuditEvent {
             event_id,
             event_type,
             request_id: None,
+            key_id: None,
             policy_revision: None,
             data_classification: None,
             stage: None,

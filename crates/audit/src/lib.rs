@@ -10,4 +10,5 @@ pub mod outbox;
 pub mod secret;
 #[cfg(test)]
 mod testing;
+pub mod usage;
 pub mod verify;

@@ -3,12 +3,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::event::{AuditEvent, Hash, QuotaCharge, leaf_hash};
+use crate::usage::Spent;
 
 /// A record on its way into the log: the text is complete but for what the writer adds.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub enum Record {
         text: Vec<u8>,
         /// What is added to the counters of quotas in the same transaction: the event's own `quota`.
         charges: Vec<QuotaCharge>,
+        /// What is added to the sums of usage, likewise; none where the event does not close a judged call.
+        spent: Option<Arc<Spent>>,
     },
 }
 
@@ -41,7 +45,12 @@ impl Record {
 
     /// A closing or standalone event.
     pub fn event(event: &AuditEvent) -> Self {
-        Self::Event { event_id: event.event_id, text: event.to_json(), charges: event.quota.clone() }
+        Self::Event {
+            event_id: event.event_id,
+            text: event.to_json(),
+            charges: event.quota.clone(),
+            spent: Spent::of(event),
+        }
     }
 }
 

@@ -74,6 +74,8 @@ pub(crate) enum Command {
     /// Requests that wait for a review: list, read and decide them; while the gateway runs.
     #[command(subcommand)]
     Escalation(EscalationCommand),
+    /// What calls used and cost, by day, project, policy, model, user and key; works while a gateway runs.
+    Usage(UsageArgs),
     /// Stand-ins for a model and for Datadog, for tests and trials.
     #[command(subcommand)]
     Demo(DemoCommand),
@@ -461,6 +463,43 @@ fn parse_state(name: &str) -> Result<escalation::State, String> {
         .into_iter()
         .find(|state| state.as_str() == name)
         .ok_or_else(|| "one of open, approved, denied, expired".to_owned())
+}
+
+/// Arguments of `usage`.
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Only from this day on (UTC): 2026-01-16, an RFC 3339 time in it, or back from now as in 7d. Default: all time.
+    #[arg(long, value_name = "DAY", value_parser = crate::commands::usage::parse_from)]
+    pub(crate) from: Option<i32>,
+    /// Only before this day, written as for --from.
+    #[arg(long, value_name = "DAY", value_parser = crate::commands::usage::parse_to)]
+    pub(crate) to: Option<i32>,
+    /// A row for each of these: any of project, user, key, model, policy, day with commas between them; "" for one row.
+    #[arg(long, value_name = "LIST", default_value = "day", value_parser = crate::commands::usage::parse_group_by)]
+    pub(crate) group_by: crate::commands::usage::GroupBy,
+    /// Only this project.
+    #[arg(long, value_name = "ID")]
+    pub(crate) project_id: Option<String>,
+    /// Only this policy.
+    #[arg(long, value_name = "ID")]
+    pub(crate) policy_id: Option<String>,
+    /// Only this end user.
+    #[arg(long, value_name = "USER")]
+    pub(crate) policy_user: Option<String>,
+    /// Only this model.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Only this key, by its public id.
+    #[arg(long, value_name = "KEY_ID")]
+    pub(crate) key_id: Option<String>,
+    /// Print JSON, as the API answers it.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print CSV.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
 }
 
 /// Stand-ins, each on its own.

@@ -11,6 +11,7 @@ mod flips;
 mod policy;
 mod rollout;
 mod schema;
+pub(crate) mod usage;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Project(command) => desired::project(command).await,
         Command::Openapi => schema::openapi(),
         Command::Escalation(command) => escalation::run(command).await,
+        Command::Usage(args) => usage::run(args).await,
         Command::Demo(command) => demo::run(command).await,
     }
 }

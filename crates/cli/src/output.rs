@@ -53,6 +53,11 @@ impl Output {
         self.0.write_all(b"\n")
     }
 
+    /// Text that ends its lines itself.
+    pub(crate) fn text(&mut self, text: &str) -> io::Result<()> {
+        self.0.write_all(text.as_bytes())
+    }
+
     /// JSON for people and programs: indented.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer_pretty(&mut self.0, value)?;

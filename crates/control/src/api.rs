@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use crate::config::Role;
 use crate::reply::Failure;
-use crate::routes::{escalations, exports, history, policies, projects, simulate};
+use crate::routes::{escalations, exports, history, policies, projects, simulate, usage};
 use crate::{PREFIX, routes::percent_decoded};
 
 /// What a route does.
@@ -38,6 +38,7 @@ pub(crate) enum Operation {
     DenyEscalation,
     History,
     Audit,
+    Usage,
 }
 
 /// Who may use a route.
@@ -112,6 +113,21 @@ const FILTERS: &[Parameter] = &[
     parameter("to", "Only before this time, RFC 3339."),
     parameter("limit", "At most so many, 1 to 1000; 100 where absent."),
     parameter("cursor", "What `next` of the page before said."),
+];
+
+/// What `usage` takes.
+const USAGE: &[Parameter] = &[
+    parameter("from", "Only from this day on (UTC): a date, or an RFC 3339 time in it. Absent: all time."),
+    parameter("to", "Only before this day; the day of a time past midnight is still counted."),
+    parameter("group_by", "Any of project, user, key, model, policy, day with commas between them; absent: one row."),
+    parameter("project_id", "Only this project."),
+    parameter("policy_id", "Only this policy."),
+    parameter("policy_user", "Only this end user."),
+    parameter("model", "Only this model."),
+    parameter("key_id", "Only this key, by its public id."),
+    parameter("limit", "At most so many rows, 1 to 10000; 1000 where absent."),
+    parameter("cursor", "What `next` (of CSV, the header `x-next-cursor`) of the page before said."),
+    parameter("format", "json or csv; absent: by `Accept`, else json."),
 ];
 
 /// All routes.
@@ -387,6 +403,16 @@ pub(crate) static ROUTES: &[Route] = &[
         query: FILTERS,
         body: None,
         answer: |schemas| schemas.subschema_for::<history::Page>(),
+    },
+    Route {
+        method: Method::GET,
+        path: "usage",
+        operation: Operation::Usage,
+        access: Access::Read,
+        summary: "Requests, tokens and cost, summed up by day and what else is asked for.",
+        query: USAGE,
+        body: None,
+        answer: |schemas| schemas.subschema_for::<usage::Report>(),
     },
 ];
 

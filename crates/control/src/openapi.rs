@@ -11,7 +11,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::PREFIX;
-use crate::api::{ROUTES, Route};
+use crate::api::{Operation, ROUTES, Route};
 
 /// A path of the data plane.
 #[derive(Clone, Debug)]
@@ -93,7 +93,10 @@ fn data_operation(path: &DataPath) -> Value {
 }
 
 fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
-    let answer = json!({"schema": (route.answer)(schemas)});
+    let mut content = json!({"application/json": {"schema": (route.answer)(schemas)}});
+    if route.operation == Operation::Usage {
+        content["text/csv"] = json!({"schema": {"type": "string"}});
+    }
     let mut operation = json!({
         "operationId": operation_id(route),
         "summary": route.summary,
@@ -101,7 +104,7 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
         "tags": [route.path.split('/').next().unwrap_or_default()],
         "security": [{"adminToken": []}],
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": answer}},
+            "200": {"description": "Done.", "content": content},
             "default": error_answer(),
         },
     });

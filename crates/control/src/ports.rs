@@ -5,6 +5,7 @@ use audit::delivery::{DestinationStatus, ReplayError, ReplayReport, Selection};
 use audit::event::EventType;
 use audit::export::{TestError, TestReport};
 use audit::outbox::{BoxFuture, StoredEvent};
+use audit::usage::{UsagePage, UsageQuery};
 use escalation::tickets::{DecideError, TicketFilter, WithContent};
 use escalation::{Desk, Ticket, Verdict};
 use policy::Decision;
@@ -46,6 +47,9 @@ pub struct PortError(pub String);
 pub trait Evidence: Send + Sync + 'static {
     /// The events that match, newest first.
     fn events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<StoredEvent>, PortError>>;
+
+    /// What calls used.
+    fn usage(&self, query: UsageQuery) -> BoxFuture<'_, Result<UsagePage, PortError>>;
 }
 
 /// Reviews.

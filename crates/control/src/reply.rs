@@ -154,6 +154,13 @@ pub(crate) fn ok_text(body: impl Into<Bytes>) -> Response<Bytes> {
     answer(StatusCode::OK, body)
 }
 
+/// A 200 whose body is CSV.
+pub(crate) fn ok_csv(body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = ok_text(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    response
+}
+
 fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;

@@ -7,6 +7,7 @@ pub(crate) mod history;
 pub(crate) mod policies;
 pub(crate) mod projects;
 pub(crate) mod simulate;
+pub(crate) mod usage;
 
 use policy::problems::read_all;
 use serde::de::DeserializeOwned;

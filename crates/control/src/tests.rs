@@ -5,6 +5,7 @@ use audit::event::{AuditEvent, EventType};
 use audit::export::{TestError, TestReport};
 use audit::outbox::{BoxFuture, DeliveryState, StoredEvent};
 use audit::secret::Secret;
+use audit::usage::{Sums, UsagePage, UsageQuery, UsageRow};
 use escalation::tickets::{DecideError, TicketFilter, WithContent};
 use escalation::{Ruling, Ticket, Verdict};
 use http::{HeaderMap, StatusCode};
@@ -41,6 +42,21 @@ impl Evidence for Log {
                 StoredEvent { seq, text: blank.to_json().into() }
             };
             Ok((1..before.min(6)).rev().take(limit).map(event).collect())
+        })
+    }
+
+    /// Two rows of three.
+    fn usage(&self, query: UsageQuery) -> BoxFuture<'_, Result<UsagePage, PortError>> {
+        let broken = self.broken;
+        Box::pin(async move {
+            if broken {
+                return Err(PortError("the store did not answer".to_owned()));
+            }
+            let row = |name: Option<&str>, requests| UsageRow {
+                group: query.group_by.iter().map(|_| name.map(str::to_owned)).collect(),
+                sums: Sums { requests, total_tokens: 30, cost_pico_usd: 150_000_000, ..Sums::default() },
+            };
+            Ok(UsagePage { rows: vec![row(None, 1), row(Some("a,b"), 2)], has_more: true })
         })
     }
 }
@@ -320,6 +336,39 @@ async fn a_test_that_fails_is_an_answer() {
     let error = "the test event could not be encoded: 403: the key is wrong";
     assert_eq!(body, json!({"ok": false, "error": error}));
     assert_eq!(bench.as_root("POST exports/other/test", "").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn usage_is_answered_as_json_and_as_csv() {
+    let bench = bench().await;
+    let (status, body) = bench.as_root("GET usage?group_by=user&from=2026-01-16", "").await;
+    assert_eq!(status, StatusCode::OK);
+    let next = body["next"].as_str().unwrap().to_owned();
+    assert_eq!(
+        body["rows"].to_string(),
+        json!([
+            {"user": null, "requests": 1, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 30,
+                "cost_usd": 0.00015},
+            {"user": "a,b", "requests": 2, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 30,
+                "cost_usd": 0.00015},
+        ])
+        .to_string()
+    );
+    assert_eq!((&body["from"], &body["to"]), (&json!("2026-01-16"), &json!(null)));
+    let line = format!("GET usage?group_by=user&cursor={next}");
+    assert_eq!(bench.as_root(&line, "").await.0, StatusCode::OK);
+    let request = Request::get(format!("{PREFIX}usage?group_by=user"))
+        .header("authorization", "Bearer auditor-token")
+        .header("accept", "text/csv")
+        .body(Bytes::new());
+    let answer = bench.control.handle(request.unwrap()).await;
+    assert_eq!(answer.headers()["content-type"], "text/csv; charset=utf-8");
+    assert_eq!(answer.headers()["x-next-cursor"], next);
+    let rows = "user,requests,prompt_tokens,completion_tokens,total_tokens,cost_usd\r\n\
+        ,1,0,0,30,0.00015\r\n\"a,b\",2,0,0,30,0.00015\r\n";
+    assert_eq!(answer.body().as_ref(), rows.as_bytes());
+    let (status, body) = bench.as_root("GET usage?group_by=colour", "").await;
+    assert_eq!((status, body["error"]["code"].as_str()), (StatusCode::BAD_REQUEST, Some("invalid_request")));
 }
 
 #[tokio::test]

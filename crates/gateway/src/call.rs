@@ -74,6 +74,7 @@ impl Call {
         let now = jiff::Timestamp::now();
         let mut event = AuditEvent::blank(Uuid::now_v7(), EventType::Error, rfc3339(now));
         event.request_id = Some(request_id);
+        event.key_id = Some(key.id.clone());
         event.project_id = Some(key.project.id.clone());
         event.policy_target = Some(key.project.id.clone());
         event.policy_id.clone_from(&key.project.policy_id);

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use audit::usage::{pico_usd, usd};
+
 /// Tokens that a price is for.
 const TOKENS_PER_PRICE: f64 = 1_000_000.0;
 /// What a model costs that nobody priced, in US dollars per million tokens of the total.
@@ -39,10 +41,12 @@ impl Pricing {
     pub fn cost_usd(&self, model: &str, prompt: u64, completion: u64, total: u64) -> f64 {
         // Exact up to 2^53 tokens.
         let cost = |tokens: u64, price: f64| tokens as f64 * price / TOKENS_PER_PRICE;
-        match self.models.get(model).copied().unwrap_or(self.default) {
+        let cost_usd = match self.models.get(model).copied().unwrap_or(self.default) {
             Price::Total(price) => cost(total, price),
             Price::InputOutput { input, output } => cost(prompt, input) + cost(completion, output),
-        }
+        };
+        // What the sums of usage add up: whole picodollars.
+        usd(pico_usd(cost_usd))
     }
 }
 
@@ -64,5 +68,13 @@ mod tests {
         assert!((pricing.cost_usd("small", 500_000, 250_000, 9_999_999) - 3.0).abs() < 1e-12);
         assert!(pricing.cost_usd("small", 0, 0, 0).abs() < 1e-12);
         assert!((Pricing::default().cost_usd("any", 0, 0, 2_000_000) - 10.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_cost_is_the_number_that_people_would_write() {
+        let own = Price::InputOutput { input: 0.15, output: 0.6 };
+        let pricing = Pricing::new(Price::Total(0.1), HashMap::from([("small".to_owned(), own)]));
+        assert_eq!(pricing.cost_usd("any", 0, 0, 3).to_string(), "0.0000003");
+        assert_eq!(pricing.cost_usd("small", 7, 11, 18).to_string(), "0.00000765");
     }
 }

@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::queue::{IdHasher, Kind, Queued};
 use crate::rows::{DecisionRows, EventRows, Head, Members, Row, chain_member};
 use crate::schema::{failed, meta, set_meta};
+use crate::usage::UsageSums;
 
 /// Open decisions, with the row of the last record of each.
 pub(crate) type Open = HashMap<Uuid, u64, BuildHasherDefault<IdHasher>>;
@@ -115,6 +116,7 @@ pub(crate) struct Commit {
     opened: Vec<(Uuid, u64)>,
     closed: Vec<Uuid>,
     charges: Charges,
+    usage: UsageSums,
 }
 
 impl Commit {
@@ -137,6 +139,7 @@ impl Commit {
             opened: Vec::with_capacity(count - event_count),
             closed: Vec::with_capacity(event_count),
             charges: Charges::new(now_ms),
+            usage: UsageSums::new(now_ms),
         };
         for record in records() {
             if record.kind == Kind::Decision {
@@ -147,6 +150,7 @@ impl Commit {
                 commit.events.push(&record.text, &state.chain_member, ms);
                 commit.closed.push(record.event_id);
                 commit.charges.add(&record.charges);
+                commit.usage.add(record.spent.as_ref());
             }
         }
         commit.events.finish();
@@ -185,7 +189,8 @@ impl Commit {
             let (first, last) = (row.first.cast_signed(), row.last.cast_signed());
             insert.execute(params![first, last, row.first_ms, row.last_ms, Text(&row.body)])?;
         }
-        self.charges.write(db)
+        self.charges.write(db)?;
+        self.usage.write(db)
     }
 
     /// Takes the commit, now durable, over into the state. Returns its events' rows.

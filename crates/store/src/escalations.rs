@@ -154,13 +154,7 @@ impl EscalationDone {
 
 fn event(ticket: &Ticket, now_ms: i64) -> Option<Queued> {
     let event = ticket.ending_event(now_ms)?;
-    Some(Queued {
-        event_id: event.event_id,
-        text: event.to_json(),
-        kind: Kind::Ordered,
-        charges: Vec::new(),
-        waiter: None,
-    })
+    Some(Queued::plain(event.event_id, event.to_json(), Kind::Ordered))
 }
 
 /// The newest ticket of the fingerprint where it means something, else a new one.

@@ -26,6 +26,7 @@ mod schema;
 mod state;
 mod tail;
 mod tickets;
+mod usage;
 mod writer;
 
 use std::path::{Path, PathBuf};

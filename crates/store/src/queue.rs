@@ -3,11 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use audit::event::QuotaCharge;
 use audit::log::{AppendError, Durable, LogHealth, LogStats, Record};
+use audit::usage::Spent;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -46,11 +47,18 @@ pub(crate) struct Queued {
     pub(crate) kind: Kind,
     /// What it adds to the counters of quotas.
     pub(crate) charges: Vec<QuotaCharge>,
+    /// What it adds to the sums of usage.
+    pub(crate) spent: Option<Arc<Spent>>,
     /// Nobody, where it was answered already.
     pub(crate) waiter: Option<Waiter>,
 }
 
 impl Queued {
+    /// One that nobody waits for and that counts for nothing.
+    pub(crate) fn plain(event_id: Uuid, text: Vec<u8>, kind: Kind) -> Self {
+        Self { event_id, text, kind, charges: Vec::new(), spent: None, waiter: None }
+    }
+
     pub(crate) fn answer(&mut self, result: Result<(), AppendError>) {
         if let Some(waiter) = self.waiter.take() {
             // Whoever no longer waits does not want to know.
@@ -200,9 +208,9 @@ impl Queue {
         others: Vec<Record>,
         order: Option<Order>,
     ) -> Result<Durable, AppendError> {
-        let (event_id, text, charges, is_decision) = parts(record);
+        let Parts { event_id, text, charges, spent, is_decision } = parts(record);
         let others: Vec<_> = others.into_iter().map(parts).collect();
-        if !is_one_object(&text) || !others.iter().all(|(_, text, _, _)| is_one_object(text)) {
+        if !is_one_object(&text) || !others.iter().all(|other| is_one_object(&other.text)) {
             return Err(AppendError::Malformed);
         }
         let (sender, durable) = Durable::new();
@@ -220,12 +228,11 @@ impl Queue {
             Kind::Closing => drop(inner.admitted.remove(&event_id)),
             Kind::Standalone | Kind::Beside(_) | Kind::Gap | Kind::Ordered => {}
         }
-        inner.records.push(Queued { event_id, text, kind, charges, waiter: Some(sender) });
+        inner.records.push(Queued { event_id, text, kind, charges, spent, waiter: Some(sender) });
         inner.stats.queued += 1 + others.len() as u64;
-        for (other, text, _, _) in others {
-            let kind = Kind::Beside(event_id);
+        for Parts { event_id: other, text, .. } in others {
             // It tells of the same call, which is charged once.
-            inner.records.push(Queued { event_id: other, text, kind, charges: Vec::new(), waiter: None });
+            inner.records.push(Queued::plain(other, text, Kind::Beside(event_id)));
         }
         inner.orders.extend(order);
         if kind == Kind::Closing {
@@ -479,11 +486,24 @@ impl Inner {
     }
 }
 
-fn parts(record: Record) -> (Uuid, Vec<u8>, Vec<QuotaCharge>, bool) {
+/// What a record is made of.
+struct Parts {
+    event_id: Uuid,
+    text: Vec<u8>,
+    charges: Vec<QuotaCharge>,
+    spent: Option<Arc<Spent>>,
+    is_decision: bool,
+}
+
+fn parts(record: Record) -> Parts {
     match record {
         // What a decision holds is charged once it is closed.
-        Record::Decision { event_id, text } => (event_id, text, Vec::new(), true),
-        Record::Event { event_id, text, charges } => (event_id, text, charges, false),
+        Record::Decision { event_id, text } => {
+            Parts { event_id, text, charges: Vec::new(), spent: None, is_decision: true }
+        }
+        Record::Event { event_id, text, charges, spent } => {
+            Parts { event_id, text, charges, spent, is_decision: false }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use audit::event::{QuotaCharge, hex, leaf_hash};
+use audit::usage::Spent;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,8 @@ pub(crate) fn recover(db: &Connection, path: &Path, state: &mut State) -> Result
         let records = read_decisions(db, path, row)?.ok_or_else(|| damaged(path, row))?;
         for (id, text) in last_records(state, &records, &ids) {
             let (text, charges) = interrupted(&text).ok_or_else(|| damaged(path, row))?;
-            closings.push(Queued { event_id: id, text, kind: Kind::Closing, charges, waiter: None });
+            let spent = Spent::parse(&text);
+            closings.push(Queued { event_id: id, text, kind: Kind::Closing, charges, spent, waiter: None });
         }
         if closings.len() >= CLOSE_MAX {
             closed += close(db, path, state, &mut closings)?;

@@ -24,6 +24,11 @@
 //! - `quota_counters`: what closed calls have used of each quota and rate limit in the window that ends at `end_s` (Unix
 //!   time in seconds), by `bucket` (16 bytes). Raised in the transaction that makes the closing records durable, so that
 //!   the counters and the log never disagree. Rows of windows that are over are deleted as new ones come.
+//! - `usage_days`: what calls used, summed up by `day` (of the call, UTC, counted from 1970-01-01) and `series`; `cost_pusd`
+//!   in picodollars (10^-12 US dollars). `usage_user_days`: the same by `user` too, so that its rows of a day and series
+//!   add up to that of `usage_days`; user 0 is whoever was not named. `usage_series` is a combination of
+//!   project, policy, model and key, found by a digest of it; `usage_users` are the names of users. Raised in the
+//!   transaction that makes the closing records durable, and never deleted.
 //! - `meta`: `fingerprint_key` (32 random bytes that key the fingerprints of escalated requests), `chain` (id
 //!   of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
 //!   prev_hash}`), `open` (the decisions that were open at some point of the log: JSON `{decisions, seq, open}`; a start
@@ -116,6 +121,17 @@ CREATE INDEX escalation_notices_ticket ON escalation_notices(number);
 CREATE TABLE quota_counters(
   end_s INTEGER NOT NULL, bucket BLOB NOT NULL, start_s INTEGER NOT NULL, requests INTEGER NOT NULL,
   tokens INTEGER NOT NULL, PRIMARY KEY(end_s, bucket)) WITHOUT ROWID;
+CREATE TABLE usage_series(
+  id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, project_id TEXT, policy_id TEXT, model TEXT, key_id TEXT);
+CREATE TABLE usage_users(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE usage_days(
+  day INTEGER NOT NULL, series INTEGER NOT NULL, requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL, total_tokens INTEGER NOT NULL, cost_pusd INTEGER NOT NULL,
+  PRIMARY KEY(day, series)) WITHOUT ROWID;
+CREATE TABLE usage_user_days(
+  day INTEGER NOT NULL, series INTEGER NOT NULL, user INTEGER NOT NULL, requests INTEGER NOT NULL,
+  prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, total_tokens INTEGER NOT NULL,
+  cost_pusd INTEGER NOT NULL, PRIMARY KEY(day, series, user)) WITHOUT ROWID;
 CREATE VIEW audit_events AS
   SELECT batches.first_seq + entry.key AS seq,
     entry.value ->> 'created_at' AS created_at, entry.value ->> 'event_type' AS event_type,

@@ -186,13 +186,8 @@ impl Writer {
                 return self.on_trouble(Vec::new(), trouble);
             }
         }
-        let queued = |event: &AuditEvent| Queued {
-            event_id: event.event_id,
-            text: event.to_json(),
-            kind: Kind::Standalone,
-            charges: event.quota.clone(),
-            waiter: None,
-        };
+        let queued =
+            |event: &AuditEvent| Queued::plain(event.event_id, event.to_json(), Kind::Standalone);
         let records: Vec<Queued> = change.events.iter().map(queued).collect();
         match self.commit(&records, vec![Order::Change { change, reply }]) {
             Ok(()) => Flow::Go,
@@ -426,11 +421,5 @@ fn gap_record(gap: &Gap) -> Queued {
     let mut event = AuditEvent::blank(Uuid::now_v7(), EventType::Gap, format!("{now:.3}"));
     let since = format!("{:.3}", gap.since);
     event.gap = Some(GapCount { refused: gap.refused, served: gap.served, since });
-    Queued {
-        event_id: event.event_id,
-        text: event.to_json(),
-        kind: Kind::Gap,
-        charges: Vec::new(),
-        waiter: None,
-    }
+    Queued::plain(event.event_id, event.to_json(), Kind::Gap)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use audit::event::EventType;
 use audit::outbox::{BoxFuture, StoredEvent};
+use audit::usage::{UsagePage, UsageQuery};
 use control::ports::{EventFilter, Evidence, PortError};
 use store::{Filter, Store, StoreError};
 
@@ -21,6 +22,21 @@ impl Evidence for StoreEvidence {
             }
         })
     }
+
+    fn usage(&self, query: UsageQuery) -> BoxFuture<'_, Result<UsagePage, PortError>> {
+        let store = Arc::clone(&self.0);
+        Box::pin(async move {
+            match tokio::task::spawn_blocking(move || read_usage(&store, &query)).await {
+                Ok(read) => read.map_err(|error| PortError(error.to_string())),
+                Err(_) => Err(PortError("the query ended early".to_owned())),
+            }
+        })
+    }
+}
+
+/// Usage as the store has it.
+fn read_usage(store: &Store, query: &UsageQuery) -> Result<UsagePage, StoreError> {
+    store.reader()?.usage(query)
 }
 
 fn read(store: &Store, filter: EventFilter) -> Result<Vec<StoredEvent>, StoreError> {

@@ -24,3 +24,4 @@ mod rollout;
 mod rules;
 mod stream;
 mod support;
+mod usage;

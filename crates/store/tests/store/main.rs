@@ -22,3 +22,4 @@ mod retention;
 mod rollouts;
 mod state;
 mod tamper;
+mod usage;
