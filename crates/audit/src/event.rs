@@ -277,6 +277,61 @@ pub struct QuotaCharge {
     pub tokens: u64,
 }
 
+/// What a threshold is a share of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertOf {
+    /// A project's budget.
+    Budget,
+    /// A user's quota by the policy.
+    UserQuota,
+    /// A project's quota by the policy.
+    ProjectQuota,
+}
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Requests.
+    Requests,
+    /// Tokens.
+    Tokens,
+    /// US dollars.
+    Usd,
+}
+
+/// An amount of a [`Measure`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Amount {
+    /// Requests or tokens.
+    Count(u64),
+    /// US dollars.
+    Usd(f64),
+}
+
+/// What an [`EventType::Quota`] event tells of that no request was refused for: a limit of which a share is used up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertInfo {
+    /// Which limit.
+    pub of: AlertOf,
+    /// What it is on.
+    pub measure: Measure,
+    /// The share that is reached, of 100.
+    pub percent: u32,
+    /// The limit.
+    pub limit: Amount,
+    /// What is used of it.
+    pub used: Amount,
+    /// `hourly`, `daily`, `weekly` or `monthly`.
+    pub window: String,
+    /// When the window began, RFC 3339 UTC.
+    pub start: String,
+    /// When it ends.
+    pub end: String,
+}
+
 /// The numbers behind an [`EventType::Rollback`] event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RollbackInfo {
@@ -397,6 +452,9 @@ pub struct AuditEvent {
     /// What the call takes of quotas and rate limits; absent where none applies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quota: Vec<QuotaCharge>,
+    /// Present where the event tells that a share of a limit is used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<AlertInfo>,
     /// Null where no upstream answered.
     pub usage: Option<Usage>,
     /// Null where no request is behind the event.
@@ -452,6 +510,7 @@ impl AuditEvent {
             actor: None,
             change: None,
             quota: Vec::new(),
+            alert: None,
             usage: None,
             request: None,
             decision_hash: None,

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::event::{AuditEvent, Hash, QuotaCharge, leaf_hash};
+use crate::outbox::BoxFuture;
 use crate::usage::Spent;
 
 /// A record on its way into the log: the text is complete but for what the writer adds.
@@ -52,6 +53,15 @@ impl Record {
             spent: Spent::of(event),
         }
     }
+}
+
+/// What an event is told of once: an event with the same mark is not written again until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// Stands for what is told.
+    pub key: [u8; 16],
+    /// Until when the mark is kept, Unix time in seconds.
+    pub until_s: i64,
 }
 
 /// Why a record was not made durable.
@@ -136,6 +146,10 @@ pub trait AuditLog: Send + Sync + 'static {
     /// # Errors
     /// As [`AuditLog::append`].
     fn append_all(&self, first: Record, others: Vec<Record>) -> Result<Durable, AppendError>;
+
+    /// Makes an event durable unless one was under the same mark. Resolves with whether it was, once that is on disk:
+    /// event and mark become durable together.
+    fn append_once(&self, mark: Mark, event: &AuditEvent) -> BoxFuture<'static, Result<bool, AppendError>>;
 
     /// Counts a request that was served without a record (`audit.on_unavailable: serve`) for the `gap` event.
     fn count_served_unrecorded(&self);

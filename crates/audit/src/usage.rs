@@ -276,8 +276,7 @@ pub fn after(cursor: &str, group_by: &[Dimension]) -> Option<Vec<Option<String>>
 }
 
 /// The sums of a row by their wire names, which come after those of its group.
-pub const COLUMNS: [&str; 5] =
-    ["requests", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"];
+pub const COLUMNS: [&str; 5] = ["requests", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"];
 
 impl UsageRow {
     /// As a JSON object: the group's values by their names, then the sums.
@@ -423,7 +422,9 @@ mod tests {
     fn lists_say_what_is_wrong_with_them() {
         assert_eq!(Dimension::parse_list("day, project"), Ok(vec![Dimension::Day, Dimension::Project]));
         assert_eq!(Dimension::parse_list(""), Ok(vec![]));
-        assert!(Dimension::parse_list("days").unwrap_err().contains("project, user, key, model, policy, day"));
+        assert!(
+            Dimension::parse_list("days").unwrap_err().contains("project, user, key, model, policy, day")
+        );
         assert_eq!(Dimension::parse_list("day,day").unwrap_err(), "names day twice");
     }
 
@@ -468,7 +469,13 @@ mod tests {
     fn csv_quotes_and_disarms() {
         let row = |user: Option<&str>| UsageRow {
             group: vec![user.map(str::to_owned)],
-            sums: Sums { requests: 2, prompt_tokens: 3, completion_tokens: 4, total_tokens: 7, cost_pico_usd: 5 },
+            sums: Sums {
+                requests: 2,
+                prompt_tokens: 3,
+                completion_tokens: 4,
+                total_tokens: 7,
+                cost_pico_usd: 5,
+            },
         };
         let group_by = [Dimension::User];
         let page = UsagePage {

@@ -119,7 +119,10 @@ const FILTERS: &[Parameter] = &[
 const USAGE: &[Parameter] = &[
     parameter("from", "Only from this day on (UTC): a date, or an RFC 3339 time in it. Absent: all time."),
     parameter("to", "Only before this day; the day of a time past midnight is still counted."),
-    parameter("group_by", "Any of project, user, key, model, policy, day with commas between them; absent: one row."),
+    parameter(
+        "group_by",
+        "Any of project, user, key, model, policy, day with commas between them; absent: one row.",
+    ),
     parameter("project_id", "Only this project."),
     parameter("policy_id", "Only this policy."),
     parameter("policy_user", "Only this end user."),

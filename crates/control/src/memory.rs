@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use audit::event::AuditEvent;
-use audit::log::{AppendError, AuditLog, Durable, LogHealth, LogStats, Record};
+use audit::log::{AppendError, AuditLog, Durable, LogHealth, LogStats, Mark, Record};
 use audit::outbox::BoxFuture;
 use registry::desired_state::Declared;
 use registry::kept::{Change, Edit, Kept, StateChange, StateError, StateStore, StoredRevision};
@@ -103,6 +103,11 @@ impl AuditLog for Records {
             self.append(record)?;
         }
         self.append(first)
+    }
+
+    fn append_once(&self, _: Mark, event: &AuditEvent) -> BoxFuture<'static, Result<bool, AppendError>> {
+        let durable = self.append(Record::event(event));
+        Box::pin(async move { durable?.await.map(|()| true) })
     }
 
     fn count_served_unrecorded(&self) {}

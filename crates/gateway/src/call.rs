@@ -15,11 +15,12 @@ use policy::{Decision, Revision, Verdict};
 use registry::{Key, Snapshot};
 use uuid::Uuid;
 
-use crate::beside::{self, Rollout};
+use crate::alert::Alert;
+use crate::beside::{self, Rollout, Seen};
 use crate::error_reply::Failure;
 use crate::quota::{Metered, Took};
 use crate::reply::{self, Body};
-use crate::{OnUnavailable, Shared, rollback};
+use crate::{OnUnavailable, Shared, alert, rollback};
 
 /// How far the call's decision record is.
 #[derive(Debug)]
@@ -210,6 +211,11 @@ impl Call {
         self.event.quota.clear();
         if matches!(failure, Failure::Quota { .. }) {
             self.event.event_type = EventType::Quota;
+            // A crash may have kept it from being told that the limit is used up.
+            let (shared, alerts) = (Arc::clone(&self.shared), self.alerts());
+            if !alerts.is_empty() {
+                self.shared.observing.spawn(async move { alert::tell(&shared, alerts).await });
+            }
         }
         self.finish(Outcome::Completed, failure.status(), Some(failure.code().to_owned()));
         let recorded = match self.shared.log.append(Record::event(&self.event)) {
@@ -253,14 +259,12 @@ impl Call {
         let others = shadow.iter().map(Record::event).collect();
         match self.shared.log.append_all(Record::event(&self.event), others) {
             Ok(durable) => {
-                if let Some(seen) = self.rollout.seen(&self.event, shadow.as_ref()) {
+                self.spend();
+                let alerts = self.alerts();
+                let seen = self.rollout.seen(&self.event, shadow.as_ref());
+                if seen.is_some() || !alerts.is_empty() {
                     let shared = Arc::clone(&self.shared);
-                    self.shared.observing.spawn(async move {
-                        // What is not on disk has not happened.
-                        if durable.await.is_ok() {
-                            rollback::observe(shared, seen).await;
-                        }
-                    });
+                    self.shared.observing.spawn(observe(shared, durable, alerts, seen));
                 }
             }
             // The decision record stays open and is closed as interrupted at the next start.
@@ -399,6 +403,17 @@ impl Call {
             escalation_id: event.escalation_id,
         };
         serde_json::to_vec(&object).ok()
+    }
+}
+
+/// What follows from a call once its record is durable: what is not on disk has not happened.
+async fn observe(shared: Arc<Shared>, durable: Durable, alerts: Vec<Alert>, seen: Option<Seen>) {
+    if durable.await.is_err() {
+        return alert::drop_all(&shared, &alerts);
+    }
+    alert::tell(&shared, alerts).await;
+    if let Some(seen) = seen {
+        rollback::observe(shared, seen).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! routes, and the logic of any rule (that is `policy`).
 
 mod admission;
+mod alert;
 mod apart;
 mod beside;
 mod body;
@@ -32,8 +33,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::quota::QuotaLedger;
 use ::quota::tokens::Typical;
+use ::quota::{Budgets, QuotaLedger};
 use audit::log::AuditLog;
 use bytes::Bytes;
 use escalation::Desk;
@@ -43,6 +44,7 @@ use prometheus_client::collector::Collector;
 use registry::{Candidate, Notify, RolloutStore, SnapshotCell, Spike};
 use tokio_util::task::TaskTracker;
 
+use crate::alert::Told;
 use crate::apart::Apart;
 use crate::config::Limits;
 use crate::metrics::Metrics;
@@ -78,6 +80,8 @@ pub struct Parts {
     pub desk: Arc<Desk>,
     /// What is taken of quotas and rate limits.
     pub quota: Arc<dyn QuotaLedger>,
+    /// What projects have spent, up to the start.
+    pub budgets: Budgets,
     /// Limits of the data plane.
     pub limits: Limits,
     /// See [`OnUnavailable`].
@@ -97,6 +101,10 @@ pub(crate) struct Shared {
     /// What acts on a call where a policy has no stable revision: it has no rules.
     nothing: Arc<Revision>,
     quota: Arc<dyn QuotaLedger>,
+    /// What projects have spent.
+    budgets: Budgets,
+    /// Of which limits it was told how far they are used.
+    told: Told,
     /// What answers usually come to.
     typical: Typical,
     desk: Arc<Desk>,
@@ -138,6 +146,8 @@ impl Gateway {
                 notify: parts.notify,
                 nothing: nothing()?,
                 quota: parts.quota,
+                budgets: parts.budgets,
+                told: Told::default(),
                 typical: Typical::default(),
                 desk: parts.desk,
                 limits: parts.limits,
@@ -152,6 +162,11 @@ impl Gateway {
                 draining: AtomicBool::new(false),
             }),
         })
+    }
+
+    /// Tells of budgets what a crash kept from being told.
+    pub fn catch_up(&self) {
+        self.shared.observing.spawn(alert::catch_up(Arc::clone(&self.shared)));
     }
 
     /// Records a spike that a start found in the log, and tells of it.

@@ -52,11 +52,16 @@ pub(crate) enum Took {
 }
 
 impl Call {
-    /// Reserves what the request needs of each of its limits, or nothing of any.
+    /// Reserves what the request needs of each of its limits, or nothing of any, and looks at the project's budget.
     ///
     /// # Errors
-    /// [`Failure::Quota`].
+    /// [`Failure::Quota`]. What a refused call holds is given back as it ends.
     pub(crate) async fn reserve(&mut self, admitted: &Admitted) -> Result<(), Failure> {
+        self.reserve_quotas(admitted).await?;
+        self.check_budget()
+    }
+
+    async fn reserve_quotas(&mut self, admitted: &Admitted) -> Result<(), Failure> {
         let claims = self.claims();
         if claims.is_empty() {
             return Ok(());
@@ -103,7 +108,7 @@ impl Call {
     }
 
     /// The limits that the call is subject to: the key's first, then the user's, then the project's.
-    fn claims(&self) -> Vec<Claim> {
+    pub(crate) fn claims(&self) -> Vec<Claim> {
         let mut claims = Vec::new();
         let key_id = &self.key.id;
         if let Some(plan) = self.key.plan.as_ref().filter(|plan| plan.limits()) {

@@ -37,6 +37,7 @@ fn snapshot() -> Snapshot {
         policy_id: None,
         entitlements: Entitlements::default(),
         plan: None,
+        budget: None,
     };
     let projects = vec![DesiredProject { project, keys: keys.collect() }];
     Snapshot::build(Desired { projects, ..Desired::default() }).unwrap()

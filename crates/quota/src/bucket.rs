@@ -25,14 +25,23 @@ pub fn project_bucket(policy_id: &str, project_id: &str, window: Window) -> Buck
     bucket(QuotaScope::Project, policy_id, project_id, window)
 }
 
+/// A project's under its budget.
+pub fn budget_bucket(project_id: &str, window: Window) -> BucketId {
+    hashed(b'b', "", project_id, window)
+}
+
 /// INVARIANT: a change here loses every counter that is kept.
 fn bucket(scope: QuotaScope, policy_id: &str, subject: &str, window: Window) -> BucketId {
-    let mut hash = Sha256::new();
     let scope = match scope {
         QuotaScope::Key => b'k',
         QuotaScope::User => b'u',
         QuotaScope::Project => b'p',
     };
+    hashed(scope, policy_id, subject, window)
+}
+
+fn hashed(scope: u8, policy_id: &str, subject: &str, window: Window) -> BucketId {
+    let mut hash = Sha256::new();
     let window = match window {
         Window::Minute => b'm',
         Window::Hourly => b'h',
@@ -69,6 +78,8 @@ mod tests {
             user_bucket("pa", Some("nn"), "key_1", day),
             project_bucket("p", "ann", day),
             project_bucket("", "pann", day),
+            budget_bucket("pann", day),
+            budget_bucket("pann", Window::Monthly),
         ];
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
         assert_eq!(user_bucket("p", Some("ann"), "key_1", day), user_bucket("p", Some("ann"), "key_2", day));

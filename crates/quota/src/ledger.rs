@@ -76,6 +76,19 @@ pub struct Held {
     pub tokens: u64,
     /// How each claim stood just after.
     pub levels: Vec<Level>,
+    /// Whether it is known what the call came to.
+    pub is_settled: bool,
+}
+
+/// What of a claim is used in the running window, calls in flight left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The window.
+    pub span: Span,
+    /// Requests.
+    pub requests: u64,
+    /// Tokens.
+    pub tokens: u64,
 }
 
 impl Held {
@@ -125,6 +138,9 @@ pub trait QuotaLedger: Send + Sync + 'static {
 
     /// Changes what is held to what it came to, up or down.
     fn set(&self, held: &mut Held, requests: u64, tokens: u64);
+
+    /// What is used of a claim, where anything is in its running window.
+    fn taken(&self, claim: &Claim, now_s: i64) -> Option<Taken>;
 }
 
 /// Locks are per shard, so that calls of different users seldom wait for one another, and a table that grows is small.
@@ -152,6 +168,9 @@ struct Counter {
     end_s: i64,
     requests: u64,
     tokens: u64,
+    /// The part of these that is held by calls in flight.
+    held_requests: u32,
+    held_tokens: u64,
 }
 
 impl Default for Ledger {
@@ -254,6 +273,7 @@ impl QuotaLedger for Ledger {
             requests: 1,
             tokens: need.tokens,
             levels: Vec::new(),
+            is_settled: false,
         };
         let mut refused = None;
         for claim in claims {
@@ -282,6 +302,8 @@ impl QuotaLedger for Ledger {
             let Some(counter) = locked.same(claim, *span) else { continue };
             counter.requests = counter.requests.saturating_add(1);
             counter.tokens = counter.tokens.saturating_add(held.tokens);
+            counter.held_requests = counter.held_requests.saturating_add(1);
+            counter.held_tokens = counter.held_tokens.saturating_add(held.tokens);
             let take = |room: &mut Option<Room>, taken: u64| {
                 if let Some(room) = room {
                     room.left = room.left.saturating_sub(taken);
@@ -306,6 +328,7 @@ impl QuotaLedger for Ledger {
         for (claim, span) in &held.claims {
             if let Some(counter) = locked.same(claim, *span) {
                 counter.tokens = counter.tokens.saturating_add(granted);
+                counter.held_tokens = counter.held_tokens.saturating_add(granted);
             }
         }
         held.tokens = held.tokens.saturating_add(granted);
@@ -318,10 +341,26 @@ impl QuotaLedger for Ledger {
             if let Some(counter) = locked.same(claim, *span) {
                 counter.requests = counter.requests.saturating_sub(held.requests).saturating_add(requests);
                 counter.tokens = counter.tokens.saturating_sub(held.tokens).saturating_add(tokens);
+                if !held.is_settled {
+                    counter.held_requests = counter.held_requests.saturating_sub(1);
+                    counter.held_tokens = counter.held_tokens.saturating_sub(held.tokens);
+                }
             }
         }
+        held.is_settled = true;
         held.requests = requests;
         held.tokens = tokens;
+    }
+
+    fn taken(&self, claim: &Claim, now_s: i64) -> Option<Taken> {
+        let mut locked = self.lock(std::iter::once(claim.bucket));
+        let counter = *locked.shard(claim.bucket)?.counters.get(&claim.bucket)?;
+        let span = claim.window.span(counter.end_s - 1);
+        (counter.end_s == span.end_s && now_s < span.end_s).then(|| Taken {
+            span,
+            requests: counter.requests.saturating_sub(u64::from(counter.held_requests)),
+            tokens: counter.tokens.saturating_sub(counter.held_tokens),
+        })
     }
 }
 

@@ -5,12 +5,14 @@
 //! Start at [`Reservation`]: one is made per call, from [`Claim`]s, in a [`QuotaLedger`].
 
 mod bucket;
+mod budget;
 mod ledger;
 mod reservation;
 pub mod tokens;
 mod window;
 
-pub use bucket::{key_bucket, project_bucket, user_bucket};
-pub use ledger::{Claim, Held, Ledger, Level, Need, QuotaLedger, Refused, Room, What};
+pub use bucket::{budget_bucket, key_bucket, project_bucket, user_bucket};
+pub use budget::{Budgets, Spending};
+pub use ledger::{Claim, Held, Ledger, Level, Need, QuotaLedger, Refused, Room, Taken, What};
 pub use reservation::Reservation;
 pub use window::{Span, Window};

@@ -13,6 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::budget::BudgetConfig;
 use crate::key::KeyDigest;
 use crate::pricing::{Price, Pricing};
 use crate::project::{Entitlements, Project, ProjectStatus};
@@ -83,6 +84,8 @@ pub struct ProjectConfig {
     pub entitlements: Option<EntitlementsConfig>,
     /// The one of `plans` that its keys are on. Absent: no rate limit.
     pub plan: Option<String>,
+    /// What it may spend, in US dollars or tokens. Absent: anything.
+    pub budget: Option<BudgetConfig>,
 }
 
 /// A key: the secret alone, or with a name and an end.
@@ -194,6 +197,14 @@ impl ProjectConfig {
             keys.extend(key.build(&format!("keys[{at}]"), &mut problems));
         }
         let entitlements = self.entitlements.clone().unwrap_or_default();
+        let path = format!("{}.budget", problems.prefix);
+        let budget = match self.budget.map(|budget| budget.build(&path)).transpose() {
+            Ok(budget) => budget,
+            Err(found) => {
+                problems.found.extend(found);
+                None
+            }
+        };
         problems.none_or(DesiredProject {
             project: Project {
                 id: self.id.clone(),
@@ -203,6 +214,7 @@ impl ProjectConfig {
                 policy_id: self.policy_id.clone(),
                 entitlements: entitlements.into(),
                 plan: self.plan.clone(),
+                budget,
             },
             keys,
         })

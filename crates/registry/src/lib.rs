@@ -2,6 +2,7 @@
 //! is judged by. Each section of the configuration that describes it is read here. Deliberately absent: SQL, HTTP
 //! handlers, files, and where the desired state comes from.
 
+pub mod budget;
 pub mod config;
 pub mod desired_state;
 pub mod kept;

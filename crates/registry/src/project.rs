@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Budget;
+
 /// A project: the owner of keys, and the default of everything that a request does not name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
@@ -20,6 +22,9 @@ pub struct Project {
     /// The plan that its keys are on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// What it may spend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// Whether a project's keys are served.
@@ -87,6 +92,7 @@ mod tests {
             policy_id: policy_id.map(str::to_owned),
             entitlements: Entitlements::default(),
             plan: None,
+            budget: None,
         }
     }
 

@@ -12,6 +12,7 @@ mod error;
 mod escalations;
 mod files;
 mod idle;
+mod marks;
 mod options;
 mod orders;
 mod outbox;
@@ -34,7 +35,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use audit::log::{AppendError, AuditLog, Durable, LogHealth, LogStats, Record};
+use audit::event::AuditEvent;
+use audit::log::{AppendError, AuditLog, Durable, LogHealth, LogStats, Mark, Record};
+use audit::outbox::BoxFuture;
 use escalation::FingerprintKey;
 use tokio::sync::{oneshot, watch};
 
@@ -50,6 +53,7 @@ use crate::answering::Answers;
 use crate::checkpoint::Checkpoints;
 use crate::commit::{State, transact};
 use crate::files::{Ballast, Identity, Lock, beside};
+use crate::marks::OnceOrder;
 use crate::orders::{Order, Reply, load_cursors};
 use crate::outbox::ReadThread;
 use crate::queue::Queue;
@@ -281,6 +285,13 @@ impl AuditLog for Store {
 
     fn append_all(&self, first: Record, others: Vec<Record>) -> Result<Durable, AppendError> {
         self.shared.queue.append(first, others, None)
+    }
+
+    fn append_once(&self, mark: Mark, event: &AuditEvent) -> BoxFuture<'static, Result<bool, AppendError>> {
+        let (reply, told) = oneshot::channel();
+        let (event_id, text) = (event.event_id, event.to_json());
+        self.tell(Order::Once(OnceOrder { mark, event_id, text, is_new: false, reply }));
+        Box::pin(async move { told.await.unwrap_or(Err(AppendError::Closed)) })
     }
 
     fn count_served_unrecorded(&self) {

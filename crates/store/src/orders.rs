@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::error::StoreError;
 use crate::escalations::{EscalationDone, EscalationOrder};
+use crate::marks::OnceOrder;
 use crate::retention::Retained;
 use crate::rollouts::RolloutChange;
 
@@ -52,6 +53,8 @@ pub(crate) enum Order {
         reply: Reply<(), StoreError>,
     },
     Escalation(EscalationOrder),
+    /// An event that is told once.
+    Once(OnceOrder),
     Retain {
         days: u32,
         destinations: Vec<String>,
@@ -85,6 +88,7 @@ impl Order {
             Self::Rollout { reply, .. } => drop(reply.send(Err(store()))),
             Self::Change { reply, .. } => drop(reply.send(Err(store()))),
             Self::Escalation(order) => order.refuse(reason),
+            Self::Once(order) => order.refuse(reason),
             Self::Retain { reply, .. } => drop(reply.send(Err(store()))),
             Self::RetainFor { .. } | Self::LimitFile { .. } | Self::Probe => {}
         }
@@ -99,12 +103,15 @@ pub(crate) enum Done {
     Rollout(Reply<(), StoreError>),
     Changed(Reply<(), StoreError>),
     Escalation(Box<EscalationDone>),
+    Once(OnceOrder),
 }
 
 impl Done {
     pub(crate) fn answer(self, failure: Option<&str>) {
         match (self, failure) {
             (Self::Escalation(done), failure) => done.answer(failure),
+            (Self::Once(order), None) => order.answer(),
+            (Self::Once(order), Some(why)) => order.refuse(why),
             (Self::Cursor(reply, result), None) => drop(reply.send(result)),
             (Self::Reported(reply), None) => drop(reply.send(Ok(()))),
             (Self::Rollout(reply), None) => drop(reply.send(Ok(()))),
@@ -222,6 +229,10 @@ impl<'a> CursorChanges<'a> {
                     let (order, source) = *failed;
                     Err(Undone { order: Order::Escalation(order), source })
                 }
+            },
+            Order::Once(order) => match order.apply(db) {
+                Ok(()) => Ok(Done::Once(order)),
+                Err(source) => Err(Undone { order: Order::Once(order), source }),
             },
             // The writer does these itself, outside of any transaction.
             order @ (Order::Retain { .. }

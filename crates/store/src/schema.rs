@@ -24,6 +24,8 @@
 //! - `quota_counters`: what closed calls have used of each quota and rate limit in the window that ends at `end_s` (Unix
 //!   time in seconds), by `bucket` (16 bytes). Raised in the transaction that makes the closing records durable, so that
 //!   the counters and the log never disagree. Rows of windows that are over are deleted as new ones come.
+//! - `told_once`: marks of events that are told once, kept until `until_s` (Unix time in seconds): written together with
+//!   the event.
 //! - `usage_days`: what calls used, summed up by `day` (of the call, UTC, counted from 1970-01-01) and `series`; `cost_pusd`
 //!   in picodollars (10^-12 US dollars). `usage_user_days`: the same by `user` too, so that its rows of a day and series
 //!   add up to that of `usage_days`; user 0 is whoever was not named. `usage_series` is a combination of
@@ -121,6 +123,7 @@ CREATE INDEX escalation_notices_ticket ON escalation_notices(number);
 CREATE TABLE quota_counters(
   end_s INTEGER NOT NULL, bucket BLOB NOT NULL, start_s INTEGER NOT NULL, requests INTEGER NOT NULL,
   tokens INTEGER NOT NULL, PRIMARY KEY(end_s, bucket)) WITHOUT ROWID;
+CREATE TABLE told_once(until_s INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY(until_s, key)) WITHOUT ROWID;
 CREATE TABLE usage_series(
   id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, project_id TEXT, policy_id TEXT, model TEXT, key_id TEXT);
 CREATE TABLE usage_users(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);

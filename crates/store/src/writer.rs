@@ -186,8 +186,7 @@ impl Writer {
                 return self.on_trouble(Vec::new(), trouble);
             }
         }
-        let queued =
-            |event: &AuditEvent| Queued::plain(event.event_id, event.to_json(), Kind::Standalone);
+        let queued = |event: &AuditEvent| Queued::plain(event.event_id, event.to_json(), Kind::Standalone);
         let records: Vec<Queued> = change.events.iter().map(queued).collect();
         match self.commit(&records, vec![Order::Change { change, reply }]) {
             Ok(()) => Flow::Go,
@@ -270,13 +269,14 @@ impl Writer {
 
     /// The events that the orders make.
     fn plan(&self, orders: &mut [Order]) -> Result<Vec<Queued>, Trouble> {
-        let (mut ended, mut events) = (HashSet::new(), Vec::new());
+        let (mut ended, mut marked, mut events) = (HashSet::new(), HashSet::new(), Vec::new());
         for order in orders {
-            if let Order::Escalation(order) = order {
-                order
-                    .plan(&self.db, &mut ended, &mut events)
-                    .map_err(|error| Trouble::of(&error, &self.path))?;
+            match order {
+                Order::Escalation(order) => order.plan(&self.db, &mut ended, &mut events),
+                Order::Once(order) => order.plan(&self.db, &mut marked, &mut events),
+                _ => Ok(()),
             }
+            .map_err(|error| Trouble::of(&error, &self.path))?;
         }
         Ok(events)
     }

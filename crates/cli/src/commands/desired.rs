@@ -5,6 +5,7 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use registry::budget::BudgetConfig;
 use registry::config::ProjectConfig;
 use registry::desired_state::{Author, ChangeError, KeyView, NewKey, ProjectView};
 use registry::{DesiredState, Rollouts};
@@ -101,6 +102,7 @@ pub(crate) async fn project(command: ProjectCommand) -> anyhow::Result<ExitCode>
                     keys: Vec::new(),
                     entitlements: None,
                     plan: None,
+                    budget: None,
                 };
                 Ok(project_value(&state.create_project(&wanted, &author).await?))
             })
@@ -201,7 +203,7 @@ fn project_value(view: &ProjectView) -> Value {
     let project = &view.project;
     json!({
         "id": project.id, "name": project.name, "description": project.description, "status": project.status,
-        "policy_id": project.policy_id, "entitlements": project.entitlements,
+        "policy_id": project.policy_id, "entitlements": project.entitlements, "budget": project.budget.map(BudgetConfig::from),
         "source": if view.file.is_some() { "file" } else { "api" },
         "created_at": view.created_at, "updated_at": view.updated_at,
     })

@@ -10,10 +10,11 @@ use anyhow::Context;
 use audit::delivery::{Delivery, DestinationStatus, SystemClock};
 use audit::log::AuditLog;
 use audit::outbox::Outbox;
+use audit::usage::{Dimension, UsageQuery, UsageRow, day_at, day_start_s, parse_date};
 use control::{Control, Ports};
 use escalation::{Desk, Tickets};
 use gateway::{Gateway, Management, OnUnavailable, Parts};
-use quota::Ledger;
+use quota::{Budgets, Ledger};
 use registry::{DesiredState, Rollouts};
 use store::{Store, StoreOptions};
 use tokio::net::TcpListener;
@@ -102,6 +103,7 @@ impl App {
             notify: Arc::new(DeskNotify(Arc::clone(&desk))),
             desk: Arc::clone(&desk),
             quota: ledger(&store).await?,
+            budgets: budgets(&store).await?,
             limits: config.limits.clone(),
             on_unavailable: match config.on_unavailable {
                 raw::OnUnavailable::Refuse => OnUnavailable::Refuse,
@@ -115,6 +117,7 @@ impl App {
         })
         .context("the HTTP client for upstreams cannot be set up")?;
         log_coverage(&config);
+        gateway.catch_up();
         for (candidate, spike) in spikes {
             gateway.tell_spike(candidate, spike);
         }
@@ -253,6 +256,30 @@ async fn ledger(store: &Arc<Store>) -> anyhow::Result<Arc<Ledger>> {
             ledger.load(counter.bucket, counter.end_s, counter.requests, counter.tokens);
         })?;
         Ok(Arc::new(ledger))
+    })
+    .await
+}
+
+/// What projects have spent in the windows that are running, as the store has it.
+async fn budgets(store: &Arc<Store>) -> anyhow::Result<Budgets> {
+    let store = Arc::clone(store);
+    blocking(move || {
+        let budgets = Budgets::default();
+        let since = jiff::Timestamp::from_second(Budgets::since_s(jiff::Timestamp::now().as_second()))?;
+        let query = UsageQuery {
+            from_day: day_at(since),
+            group_by: vec![Dimension::Project, Dimension::Day],
+            limit: usize::MAX,
+            ..UsageQuery::default()
+        };
+        for UsageRow { group, sums } in store.reader()?.usage(&query)?.rows {
+            if let [Some(project_id), Some(day)] = group.as_slice()
+                && let Some(day) = parse_date(day)
+            {
+                budgets.add(project_id, day_start_s(day), sums.total_tokens, sums.cost_pico_usd);
+            }
+        }
+        Ok(budgets)
     })
     .await
 }

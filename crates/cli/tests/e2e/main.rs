@@ -12,6 +12,7 @@
 )]
 
 mod answers;
+mod budget;
 mod chat;
 mod delivery;
 mod errors;

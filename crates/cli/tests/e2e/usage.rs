@@ -110,7 +110,10 @@ async fn calls_show_by_everything_that_they_can_be_told_apart_by() {
     }
     let today = jiff::Timestamp::now().to_string()[..10].to_owned();
     let days = rows_of(&rig, "?group_by=day,policy", 6).await;
-    assert!(days[0]["day"].as_str().unwrap() <= today.as_str() && days[0]["policy"] == "test-policy", "{days:?}");
+    assert!(
+        days[0]["day"].as_str().unwrap() <= today.as_str() && days[0]["policy"] == "test-policy",
+        "{days:?}"
+    );
     assert_eq!(usage(&rig, "?to=2020-01-01").await.json()["rows"][0]["requests"], 0);
     assert_eq!(usage(&rig, "?policy_user=ben").await.json()["rows"][0]["requests"], 1);
     // Page by page.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::Response;
+use registry::budget::BudgetConfig;
 use registry::config::{EntitlementsConfig, ProjectConfig};
 use registry::desired_state::{Author, KeyView, NewKey, ProjectPatch, ProjectView};
 use registry::{DesiredState, ProjectStatus};
@@ -27,6 +28,8 @@ pub(crate) struct ProjectBody {
     policy_id: Option<String>,
     /// What its keys may use beyond the project and its own policy.
     entitlements: Option<EntitlementsConfig>,
+    /// What it may spend, in US dollars or tokens. Absent: anything.
+    budget: Option<BudgetConfig>,
 }
 
 /// What is to change; what is absent stays.
@@ -41,11 +44,17 @@ pub(crate) struct PatchBody {
     #[schemars(with = "Option<String>")]
     policy_id: Option<Option<String>>,
     entitlements: Option<EntitlementsConfig>,
+    /// Null takes the budget away.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<BudgetConfig>")]
+    budget: Option<Option<BudgetConfig>>,
 }
 
 /// Tells null from absent.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::<String>::deserialize(deserializer).map(Some)
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
 }
 
 /// A key to be made.
@@ -73,6 +82,9 @@ pub(crate) struct Project {
     status: ProjectStatus,
     policy_id: Option<String>,
     entitlements: EntitlementsConfig,
+    /// What it may spend; absent: anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<BudgetConfig>,
     /// `api`, or `file` where it is read-only here.
     #[schemars(with = "String")]
     source: &'static str,
@@ -134,6 +146,7 @@ pub(crate) async fn create(
         keys: Vec::new(),
         entitlements: body.entitlements,
         plan: None,
+        budget: body.budget,
     };
     Ok(ok(&Project::from(state.create_project(&config, author).await?)))
 }
@@ -159,6 +172,7 @@ pub(crate) async fn patch(
         status: body.status,
         policy_id: body.policy_id,
         entitlements: body.entitlements,
+        budget: body.budget,
     };
     Ok(ok(&Project::from(state.patch_project(id, patch, author).await?)))
 }
@@ -203,6 +217,7 @@ impl From<ProjectView> for Project {
                 models: project.entitlements.models,
                 upstreams: project.entitlements.upstreams,
             },
+            budget: project.budget.map(BudgetConfig::from),
             source: if file.is_some() { "file" } else { "api" },
             file,
             created_at,

@@ -216,7 +216,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_by_name() {
         for (query, message) in [
-            ("group_by=colour", "`group_by` must be any of project, user, key, model, policy, day with commas"),
+            (
+                "group_by=colour",
+                "`group_by` must be any of project, user, key, model, policy, day with commas",
+            ),
             ("group_by=day,day", "`group_by` names day twice"),
             ("group_by=day&group_by=day", "`group_by` names day twice"),
             ("from=yesterday", "`from` must be a day like 2026-01-16"),

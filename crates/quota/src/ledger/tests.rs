@@ -253,3 +253,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_taken_leaves_calls_in_flight_out() {
+    let ledger: Arc<Ledger> = Arc::default();
+    let claim = claim(1, 10, 1000);
+    let taken = || ledger.taken(&claim, NOW).map(|taken| (taken.requests, taken.tokens));
+    assert_eq!(taken(), None);
+    let reserve = || Reservation::new(Arc::clone(&ledger) as _, vec![claim], need(10, 60), NOW).unwrap();
+    let (mut first, mut second, third) = (reserve(), reserve(), reserve());
+    assert_eq!(taken(), Some((0, 0)));
+    assert_eq!(first.extend(40), 40);
+    first.settle(1, 30);
+    assert_eq!(taken(), Some((1, 30)));
+    // The last word counts.
+    first.settle(1, 35);
+    second.settle(0, 0);
+    assert_eq!(taken(), Some((1, 35)));
+    drop(third);
+    drop(second);
+    assert_eq!(taken(), Some((1, 35)));
+    let span = Window::Daily.span(NOW);
+    ledger.load(claim.bucket, span.end_s, 2, 5);
+    assert_eq!(ledger.taken(&claim, NOW).map(|taken| (taken.span, taken.requests)), Some((span, 3)));
+    assert_eq!(ledger.taken(&claim, span.end_s), None, "that window is over");
+}

@@ -4,6 +4,7 @@ use audit::event::{AuditEvent, ChangeInfo, EventType};
 use policy::problems::Problem;
 
 use super::{Author, ChangeError, DesiredState, State, event, known, now};
+use crate::budget::BudgetConfig;
 use crate::config::{EntitlementsConfig, ProjectConfig};
 use crate::kept::{Change, Edit, Source, StateError, StoredKey, StoredProject};
 use crate::key::{KeyDigest, new_key, prefix_of};
@@ -38,6 +39,8 @@ pub struct ProjectPatch {
     pub policy_id: Option<Option<String>>,
     /// What its keys may use.
     pub entitlements: Option<EntitlementsConfig>,
+    /// What it may spend; `Some(None)`: anything from now on.
+    pub budget: Option<Option<BudgetConfig>>,
 }
 
 /// A key to be made.
@@ -145,6 +148,10 @@ impl DesiredState {
         }
         if let Some(entitlements) = patch.entitlements {
             project.entitlements = Entitlements::from(entitlements);
+        }
+        if let Some(budget) = patch.budget {
+            let built = budget.map(|budget| budget.build("budget")).transpose();
+            project.budget = built.map_err(ChangeError::Problems)?;
         }
         if project == before.project {
             return Ok(kept_view(&before));

@@ -41,6 +41,7 @@ fn project(id: &str, policy_id: Option<&str>, keys: &[&str]) -> DesiredProject {
             policy_id: policy_id.map(str::to_owned),
             entitlements: Entitlements::default(),
             plan: None,
+            budget: None,
         },
         keys: keys.iter().map(|key| desired_key(key)).collect(),
     }

@@ -114,7 +114,8 @@ async fn a_text_that_is_no_single_object_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("gateway.db"));
     for text in ["", "{}", "[1]", "{\"a\":\n1}", "{\"a\":1"] {
-        let record = Record::Event { event_id: Uuid::now_v7(), text: text.into(), charges: Vec::new(), spent: None };
+        let record =
+            Record::Event { event_id: Uuid::now_v7(), text: text.into(), charges: Vec::new(), spent: None };
         assert_eq!(store.append(record).unwrap_err(), AppendError::Malformed, "{text}");
     }
     assert_eq!(store.stats().refused, 0);

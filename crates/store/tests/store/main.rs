@@ -14,6 +14,7 @@ mod blocked;
 mod counters;
 mod escalations;
 mod events;
+mod marks;
 mod model;
 mod outbox;
 mod query;

@@ -3,6 +3,7 @@
 use audit::event::{AuditEvent, ChangeInfo, EventType};
 use audit::outbox::Outbox;
 use registry::KeyDigest;
+use registry::budget::BudgetConfig;
 use registry::kept::{
     Change, Edit, PolicyState, Source, StateChange, StateStore, StoredKey, StoredProject, StoredRevision,
 };
@@ -85,7 +86,9 @@ async fn what_is_kept_is_read_back_after_a_restart_with_its_events_in_the_chain(
         policy_id: Some("a".into()),
         entitlements: Entitlements { models: vec!["small".into()], ..Entitlements::default() },
         plan: Some("free".into()),
+        budget: BudgetConfig { usd: Some(12.5), ..BudgetConfig::default() }.build("budget").ok(),
     };
+    assert!(project.budget.is_some());
     let project = StoredProject { project, created_at: AT.into(), updated_at: AT.into() };
     let before = {
         let store = open(&path);

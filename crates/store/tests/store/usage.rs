@@ -33,7 +33,12 @@ fn whole(reader: &Reader) -> Sums {
 
 fn used(tokens: u64) -> Option<Usage> {
     let (prompt_tokens, completion_tokens) = (tokens / 3, tokens - tokens / 3);
-    Some(Usage { prompt_tokens, completion_tokens, total_tokens: tokens, cost_usd: tokens as f64 * 5.0 / 1e6 })
+    Some(Usage {
+        prompt_tokens,
+        completion_tokens,
+        total_tokens: tokens,
+        cost_usd: tokens as f64 * 5.0 / 1e6,
+    })
 }
 
 async fn closed(store: &Store, mut request: Request) {
@@ -107,12 +112,8 @@ async fn absurd_counts_do_not_break_the_sums() {
     for _ in 0..4 {
         let mut call = request("ann");
         let (most, cost_usd) = (u64::MAX, f64::MAX);
-        call.event.usage = Some(Usage {
-            prompt_tokens: most,
-            completion_tokens: most,
-            total_tokens: most,
-            cost_usd,
-        });
+        call.event.usage =
+            Some(Usage { prompt_tokens: most, completion_tokens: most, total_tokens: most, cost_usd });
         closed(&store, call).await;
     }
     let sums = whole(&store.reader().unwrap());
@@ -194,20 +195,22 @@ fn by_hand(calls: &[Spent], query: &UsageQuery) -> Vec<UsageRow> {
 fn any_query() -> impl Strategy<Value = UsageQuery> {
     let group_by = prop::sample::subsequence(Dimension::ALL.to_vec(), 0..=6).prop_shuffle();
     let days = (prop::option::of(19_999_i32..20_005), prop::option::of(19_999_i32..20_005));
-    (group_by, days, prop::option::weighted(0.6, (0..5_usize, call()))).prop_map(|(group_by, days, filter)| {
-        let mut query = UsageQuery { from_day: days.0, to_day: days.1, ..query(&group_by) };
-        if let Some((at, call)) = filter {
-            let [project, user, key, model, policy] = call.group;
-            match at {
-                0 => query.project_id = project,
-                1 => query.policy_user = user,
-                2 => query.key_id = key,
-                3 => query.model = model,
-                _ => query.policy_id = policy,
+    (group_by, days, prop::option::weighted(0.6, (0..5_usize, call()))).prop_map(
+        |(group_by, days, filter)| {
+            let mut query = UsageQuery { from_day: days.0, to_day: days.1, ..query(&group_by) };
+            if let Some((at, call)) = filter {
+                let [project, user, key, model, policy] = call.group;
+                match at {
+                    0 => query.project_id = project,
+                    1 => query.policy_user = user,
+                    2 => query.key_id = key,
+                    3 => query.model = model,
+                    _ => query.policy_id = policy,
+                }
             }
-        }
-        query
-    })
+            query
+        },
+    )
 }
 
 proptest! {
