@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use audit::event::{AuditEvent, EventType, LatencyMs, Outcome, RequestInfo, RolloutMode, Stage, hex};
+use audit::event::{AuditEvent, EventType, LatencyMs, Outcome, RequestInfo, RolloutMode, Stage, Usage, hex};
 use audit::log::{AuditLog, Record};
 use audit::outbox::Outbox;
 use policy::Decision;
@@ -32,16 +32,19 @@ fn main() {
         "{:<34} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
         "", "/s", "/s", "µs", "writer", "reader", "others"
     );
-    for (name, rate, exporter) in [
-        ("as fast as it goes", None, false),
-        ("as fast as it goes, read along", None, true),
-        ("4,000 requests/s", Some(4000), false),
-        ("4,000 requests/s, read along", Some(4000), true),
-        ("10,000 requests/s", Some(10_000), false),
+    for (name, rate, exporter, users) in [
+        ("as fast as it goes", None, false, 1),
+        ("as fast as it goes, read along", None, true, 1),
+        ("4,000 requests/s", Some(4000), false, 1),
+        ("4,000 requests/s, usage not kept", Some(4000), false, 0),
+        ("4,000 requests/s, 100,000 users", Some(4000), false, 100_000),
+        ("4,000 requests/s, read along", Some(4000), true, 1),
+        ("10,000 requests/s", Some(10_000), false, 1),
     ] {
         let path = dir.path().join("gateway.db");
         let store = Store::open(&path, StoreOptions { ballast_bytes: 0, ..StoreOptions::default() }).unwrap();
-        runtime.block_on(run(name, &store, Duration::from_secs_f64(seconds), rate, exporter));
+        let time = Duration::from_secs_f64(seconds);
+        runtime.block_on(run(name, &store, time, rate, exporter, users));
         runtime.block_on(store.close()).unwrap();
         if name.starts_with("as fast") {
             let begun = Instant::now();
@@ -56,7 +59,8 @@ fn main() {
     }
 }
 
-async fn run(name: &str, store: &Arc<Store>, time: Duration, rate: Option<u64>, exporter: bool) {
+/// `users` is how many there are; with none, usage is not kept.
+async fn run(name: &str, store: &Arc<Store>, time: Duration, rate: Option<u64>, exporter: bool, users: u64) {
     let tasks = TaskTracker::new();
     let stop = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicU64::new(0));
@@ -64,9 +68,11 @@ async fn run(name: &str, store: &Arc<Store>, time: Duration, rate: Option<u64>, 
     let begun = Instant::now();
     let before = cpu();
     let due = Arc::new(AtomicU64::new(0));
+    let calls = Arc::new(AtomicU64::new(0));
     for _ in 0..IN_FLIGHT {
         let (store, stop, done, waits, due) =
             (Arc::clone(store), Arc::clone(&stop), Arc::clone(&done), Arc::clone(&waits), Arc::clone(&due));
+        let calls = Arc::clone(&calls);
         tasks.spawn(async move {
             let mut mine = Vec::new();
             while !stop.load(Ordering::Relaxed) {
@@ -78,6 +84,16 @@ async fn run(name: &str, store: &Arc<Store>, time: Duration, rate: Option<u64>, 
                     from = Instant::now();
                 }
                 let mut event = event();
+                match users {
+                    0 => event.event_type = EventType::Simulation,
+                    1 => {}
+                    // In no order.
+                    _ => {
+                        let call = calls.fetch_add(1, Ordering::Relaxed);
+                        let user = call.wrapping_mul(0x9e37_79b9_7f4a_7c15) % users;
+                        event.policy_user = Some(format!("user-{user}"));
+                    }
+                }
                 let (decision, hash) = Record::decision(&event);
                 event.decision_hash = Some(hex(&hash));
                 store.append(decision).unwrap().await.unwrap();
@@ -87,6 +103,12 @@ async fn run(name: &str, store: &Arc<Store>, time: Duration, rate: Option<u64>, 
                     request.outcome = Some(Outcome::Completed);
                     request.latency_ms = Some(LatencyMs { total: 3.25, upstream: 2.125, gateway: 1.125 });
                 }
+                event.usage = Some(Usage {
+                    prompt_tokens: 120,
+                    completion_tokens: 45,
+                    total_tokens: 165,
+                    cost_usd: 0.000825,
+                });
                 drop(store.append(Record::event(&event)).unwrap());
                 done.fetch_add(1, Ordering::Relaxed);
             }
@@ -169,6 +191,7 @@ fn event() -> AuditEvent {
     event.denylist_hits = vec!["credential theft".to_owned()];
     event.model = text("abliterated-model");
     event.request_id = text("req_01j9zq4m5n6p7q8r9s0t1v2w3x");
+    event.key_id = text("key_0123456789ab");
     event.policy_revision = Some(7);
     event.data_classification = text("confidential");
     event.stage = Some(Stage::Input);

@@ -19,3 +19,4 @@ mod plain;
 mod policies;
 mod process;
 mod serving;
+mod usage;
