@@ -8,7 +8,8 @@ use audit::delivery::{BodyBuilder, Push};
 use audit::event::{
     AuditEvent, ChainedEvent, EventType, LatencyMs, Link, Outcome, RequestInfo, RolloutMode, Usage,
 };
-use audit::export::datadog_logs::{Compression, DatadogBody, DatadogLogs, LogEncoder, RawDatadogLogs};
+use audit::export::compress::Compression;
+use audit::export::datadog_logs::{self, DatadogLogs, LogEncoder, RawDatadogLogs};
 use audit::outbox::StoredEvent;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use policy::Decision;
@@ -107,7 +108,7 @@ fn encode(criterion: &mut Criterion) {
         let Some(config) = config(compression) else { continue };
         let header = Compression::header(config.compression);
         let body = || -> Option<usize> {
-            let mut body = DatadogBody::new(Arc::clone(&encoder), &config, NOW_MS).ok()?;
+            let mut body = datadog_logs::body(Arc::clone(&encoder), &config, NOW_MS).ok()?;
             for event in &events {
                 assert_eq!(body.push(event), Push::Taken);
             }

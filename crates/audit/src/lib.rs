@@ -8,6 +8,7 @@ pub mod export;
 pub mod log;
 pub mod outbox;
 pub mod secret;
+mod stored;
 #[cfg(test)]
 mod testing;
 pub mod usage;

@@ -32,7 +32,7 @@ pub enum DeliveryState {
 }
 
 /// A destination's place in the log. `accepted = delivered + pending + dead` holds by construction:
-/// accepted is `head - start`, delivered `position - start - dead`, pending `head - position`.
+/// accepted is `head - start - skipped`, delivered `position - start - skipped - dead`, pending `head - position`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// Head of the log when the destination was first configured: events up to it are not its concern.
@@ -41,6 +41,8 @@ pub struct Cursor {
     pub position: u64,
     /// Dead letters not yet replayed.
     pub dead: u64,
+    /// Events up to `position` that the destination's filters or sampling left out.
+    pub skipped: u64,
     /// As last reported.
     pub state: DeliveryState,
     /// Why it is not `running`; never holds a secret.
@@ -56,6 +58,38 @@ pub struct DeadLetter {
     pub reason: String,
     /// The event itself, kept past the log's retention.
     pub text: Bytes,
+}
+
+/// How far a cursor moves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advance {
+    /// Its new position.
+    pub position: u64,
+    /// All events up to there that were skipped, those of former moves included: a move that is repeated counts once.
+    pub skipped: u64,
+    /// Dead letters on the way.
+    pub dead: Vec<DeadLetter>,
+}
+
+impl Advance {
+    /// To this position; nothing was skipped, nothing died.
+    pub fn to(position: u64) -> Self {
+        Self { position, ..Self::default() }
+    }
+}
+
+/// A batch past the cursor that a restart must know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Its first seq.
+    pub first: u64,
+    /// Its last seq.
+    pub last: u64,
+    /// The destination has it, though not all before it: it is not sent again. Otherwise it is sent (again) with exactly
+    /// these bounds.
+    pub settled: bool,
+    /// Events of it that were skipped.
+    pub skipped: u64,
 }
 
 /// Why the outbox could not be read or written.
@@ -86,14 +120,23 @@ pub trait Outbox: Send + Sync + 'static {
     /// The destination's cursor; one that is not known yet starts at the current head, durably.
     fn cursor<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<Cursor, OutboxError>>;
 
-    /// Moves the cursor to `position` and keeps `dead`, in one transaction; durable when it resolves. Its own fsync is
-    /// not needed: it rides in the next commit.
+    /// Moves the cursor and keeps the dead letters, in one transaction; durable when it resolves. Its own fsync is
+    /// not needed: it rides in the next commit. What was kept ahead up to there is forgotten.
     fn advance<'a>(
         &'a self,
         destination: &'a str,
-        position: u64,
-        dead: Vec<DeadLetter>,
+        advance: Advance,
     ) -> BoxFuture<'a, Result<Cursor, OutboxError>>;
+
+    /// Keeps batches past the cursor, in place of those that they overlap; durable when it resolves.
+    fn keep_ahead<'a>(
+        &'a self,
+        destination: &'a str,
+        batches: Vec<Ahead>,
+    ) -> BoxFuture<'a, Result<(), OutboxError>>;
+
+    /// The batches past the cursor that were kept, by seq.
+    fn ahead<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<Vec<Ahead>, OutboxError>>;
 
     /// Keeps the state for readers of the store.
     fn report<'a>(

@@ -71,6 +71,14 @@ pub enum SecretError {
         /// Variable, file or field.
         origin: String,
     },
+    /// It has not the form that its destination asks for.
+    #[error("the secret in {origin} {message}")]
+    Unfit {
+        /// Variable, file or field.
+        origin: String,
+        /// What it must be.
+        message: String,
+    },
     /// The file is longer than any secret.
     #[error("the secret file `{0}` is over 64 KiB: is it the right file?")]
     TooLong(PathBuf),

@@ -15,7 +15,9 @@ use crate::event::{
     AuditEvent, ChainedEvent, EventType, LatencyMs, Link, Outcome, RequestInfo, RolloutMode, Scan, ScanMode,
     Stage, Usage, hex, leaf_hash,
 };
-use crate::outbox::{BoxFuture, Cursor, DeadLetter, DeliveryState, Outbox, OutboxError, StoredEvent};
+use crate::outbox::{
+    Advance, Ahead, BoxFuture, Cursor, DeadLetter, DeliveryState, Outbox, OutboxError, StoredEvent,
+};
 
 /// 2026-01-16T18:22:11Z, the moment of the contract's example.
 pub(crate) const NOW_MS: i64 = 1_768_587_731_000;
@@ -119,6 +121,7 @@ struct Books {
     cursors: BTreeMap<String, Cursor>,
     dead: BTreeMap<String, BTreeMap<u64, DeadLetter>>,
     ever_dead: BTreeMap<String, BTreeSet<u64>>,
+    ahead: BTreeMap<String, BTreeMap<u64, Ahead>>,
 }
 
 impl MemoryOutbox {
@@ -157,6 +160,11 @@ impl MemoryOutbox {
 
     pub(crate) fn cursor_now(&self, destination: &str) -> Cursor {
         self.books.lock().unwrap().cursors.get(destination).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn ahead_now(&self, destination: &str) -> Vec<Ahead> {
+        let books = self.books.lock().unwrap();
+        books.ahead.get(destination).into_iter().flat_map(|kept| kept.values().copied()).collect()
     }
 
     pub(crate) fn dead_now(&self, destination: &str) -> Vec<DeadLetter> {
@@ -217,13 +225,14 @@ impl Outbox for MemoryOutbox {
     fn advance<'a>(
         &'a self,
         destination: &'a str,
-        position: u64,
-        dead: Vec<DeadLetter>,
+        advance: Advance,
     ) -> BoxFuture<'a, Result<Cursor, OutboxError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
             self.written()?;
+            let Advance { position, skipped, dead } = advance;
             let mut books = self.books.lock().unwrap();
+            books.ahead.entry(destination.to_owned()).or_default().retain(|_, ahead| ahead.last > position);
             let letters = books.dead.entry(destination.to_owned()).or_default();
             let seqs: Vec<u64> = dead.iter().map(|letter| letter.seq).collect();
             letters.extend(dead.into_iter().map(|letter| (letter.seq, letter)));
@@ -235,9 +244,36 @@ impl Outbox for MemoryOutbox {
             }
             let cursor = books.cursors.get_mut(destination).unwrap();
             assert!(position >= cursor.position, "the cursor went back");
+            assert!(skipped >= cursor.skipped, "what was skipped came back");
             cursor.position = position;
+            cursor.skipped = skipped;
             cursor.dead = count;
             Ok(cursor.clone())
+        })
+    }
+
+    fn keep_ahead<'a>(
+        &'a self,
+        destination: &'a str,
+        batches: Vec<Ahead>,
+    ) -> BoxFuture<'a, Result<(), OutboxError>> {
+        Box::pin(async move {
+            // A store answers in the order it is asked; tasks that yield wake in no order.
+            self.written()?;
+            let mut books = self.books.lock().unwrap();
+            let kept = books.ahead.entry(destination.to_owned()).or_default();
+            for batch in batches {
+                kept.retain(|_, other| other.last < batch.first || other.first > batch.last);
+                kept.insert(batch.first, batch);
+            }
+            Ok(())
+        })
+    }
+
+    fn ahead<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<Vec<Ahead>, OutboxError>> {
+        Box::pin(async move {
+            let books = self.books.lock().unwrap();
+            Ok(books.ahead.get(destination).into_iter().flat_map(|kept| kept.values().copied()).collect())
         })
     }
 

@@ -77,6 +77,7 @@ impl Exports for Destinations {
             delivered: 7,
             pending: 2,
             dead: 1,
+            skipped: 4,
             lag_seconds: 1.5,
             last_error: Some("403: the key is wrong".to_owned()),
             requests: 9,
@@ -319,7 +320,7 @@ async fn destinations_and_their_status_are_shown() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(
         body.to_string(),
-        json!({"state": "held", "accepted": 10, "delivered": 7, "pending": 2, "dead": 1, "lag_seconds": 1.5,
+        json!({"state": "held", "accepted": 10, "delivered": 7, "pending": 2, "dead": 1, "skipped": 4, "lag_seconds": 1.5,
             "last_error": "403: the key is wrong"})
         .to_string()
     );

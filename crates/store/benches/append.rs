@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use audit::event::{AuditEvent, EventType, LatencyMs, Outcome, RequestInfo, RolloutMode, Stage, Usage, hex};
 use audit::log::{AuditLog, Record};
-use audit::outbox::Outbox;
+use audit::outbox::{Advance, Outbox};
 use policy::Decision;
 use store::{Store, StoreOptions};
 use tokio_util::task::TaskTracker;
@@ -126,7 +126,7 @@ async fn run(name: &str, store: &Arc<Store>, time: Duration, rate: Option<u64>, 
                 match events.last() {
                     Some(last) => {
                         after = last.seq;
-                        store.advance("datadog", after, Vec::new()).await.unwrap();
+                        store.advance("datadog", Advance::to(after)).await.unwrap();
                     }
                     None => tokio::time::sleep(Duration::from_millis(20)).await,
                 }

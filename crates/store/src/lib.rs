@@ -3,6 +3,7 @@
 //!
 //! Start at [`Store`]; the file's format is specified in `schema`, one commit in `commit`, the writer in `writer`.
 
+mod ahead;
 mod answering;
 mod blocked;
 mod checkpoint;

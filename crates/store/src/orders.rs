@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
-use audit::outbox::{Cursor, DeadLetter, DeliveryState, OutboxError};
+use audit::outbox::{Advance, Ahead, Cursor, DeadLetter, DeliveryState, OutboxError};
 use registry::kept::Change;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
+use crate::ahead::{forget_ahead, keep_ahead};
 use crate::error::StoreError;
 use crate::escalations::{EscalationDone, EscalationOrder};
 use crate::marks::OnceOrder;
@@ -26,9 +27,13 @@ pub(crate) enum Order {
     },
     Advance {
         destination: String,
-        position: u64,
-        dead: Vec<DeadLetter>,
+        advance: Advance,
         reply: Reply<Cursor, OutboxError>,
+    },
+    KeepAhead {
+        destination: String,
+        batches: Vec<Ahead>,
+        reply: Reply<(), OutboxError>,
     },
     Report {
         destination: String,
@@ -84,7 +89,7 @@ impl Order {
             Self::Cursor { reply, .. } | Self::Advance { reply, .. } | Self::ResolveDead { reply, .. } => {
                 let _ = reply.send(Err(outbox()));
             }
-            Self::Report { reply, .. } => drop(reply.send(Err(outbox()))),
+            Self::Report { reply, .. } | Self::KeepAhead { reply, .. } => drop(reply.send(Err(outbox()))),
             Self::Rollout { reply, .. } => drop(reply.send(Err(store()))),
             Self::Change { reply, .. } => drop(reply.send(Err(store()))),
             Self::Escalation(order) => order.refuse(reason),
@@ -134,13 +139,14 @@ pub(crate) type Cursors = HashMap<String, Cursor>;
 /// Reads all cursors.
 pub(crate) fn load_cursors(db: &Connection) -> rusqlite::Result<Cursors> {
     let mut select =
-        db.prepare("SELECT destination, start, position, dead, state, last_error FROM cursors")?;
+        db.prepare("SELECT destination, start, position, dead, state, last_error, skipped FROM cursors")?;
     let rows = select.query_map([], |row| {
         let state: String = row.get(4)?;
         let cursor = Cursor {
             start: row.get::<_, i64>(1)?.cast_unsigned(),
             position: row.get::<_, i64>(2)?.cast_unsigned(),
             dead: row.get::<_, i64>(3)?.cast_unsigned(),
+            skipped: row.get::<_, i64>(6)?.cast_unsigned(),
             state: state_named(&state),
             last_error: row.get(5)?,
         };
@@ -173,23 +179,35 @@ impl<'a> CursorChanges<'a> {
                 let found = self.find(&destination).cloned().unwrap_or_default();
                 Ok(Done::Cursor(reply, Ok(found)))
             }
-            Order::Advance { destination, position, dead, reply } => {
+            Order::Advance { destination, advance, reply } => {
                 let known = self.change(&destination, |cursor| {
                     // Never back, and never past what is there: a late or repeated call changes nothing.
-                    cursor.position = cursor.position.max(position.min(head));
+                    cursor.position = cursor.position.max(advance.position.min(head));
+                    cursor.skipped = cursor.skipped.max(advance.skipped);
                 });
-                if known.is_none() {
+                let Some(known) = known else {
                     return Ok(Done::Cursor(reply, Err(unknown(&destination))));
-                }
-                let added = match insert_dead(db, &destination, &dead) {
+                };
+                let added = insert_dead(db, &destination, &advance.dead)
+                    .and_then(|added| forget_ahead(db, &destination, known.position).map(|()| added));
+                let added = match added {
                     Ok(added) => added,
                     Err(source) => {
-                        let order = Order::Advance { destination, position, dead, reply };
+                        let order = Order::Advance { destination, advance, reply };
                         return Err(Undone { order, source });
                     }
                 };
                 let cursor = self.change(&destination, |cursor| cursor.dead += added);
                 Ok(Done::Cursor(reply, cursor.ok_or_else(|| unknown(&destination))))
+            }
+            Order::KeepAhead { destination, batches, reply } => {
+                match keep_ahead(db, &destination, &batches) {
+                    Ok(()) => Ok(Done::Reported(reply)),
+                    Err(source) => {
+                        let order = Order::KeepAhead { destination, batches, reply };
+                        Err(Undone { order, source })
+                    }
+                }
             }
             Order::ResolveDead { destination, seqs, reply } => {
                 let removed = match delete_dead(db, &destination, &seqs) {
@@ -260,10 +278,10 @@ impl<'a> CursorChanges<'a> {
         }
         let now = jiff::Timestamp::now();
         let mut update = db.prepare_cached(
-            "INSERT INTO cursors(destination, start, position, dead, state, last_error, updated_at)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            "INSERT INTO cursors(destination, start, position, dead, state, last_error, updated_at, skipped)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT(destination) DO UPDATE
-             SET position = ?3, dead = ?4, state = ?5, last_error = ?6, updated_at = ?7",
+             SET position = ?3, dead = ?4, state = ?5, last_error = ?6, updated_at = ?7, skipped = ?8",
         )?;
         for (destination, cursor) in &self.changed {
             update.execute(params![
@@ -274,6 +292,7 @@ impl<'a> CursorChanges<'a> {
                 state_name(cursor.state),
                 cursor.last_error,
                 format!("{now:.3}"),
+                cursor.skipped.cast_signed(),
             ])?;
         }
         Ok(self.changed)
@@ -338,18 +357,21 @@ pub(crate) fn read_dead(
 
 /// One destination's cursor, straight from the table.
 pub(crate) fn read_cursor(db: &Connection, destination: &str) -> rusqlite::Result<Option<Cursor>> {
-    db.prepare_cached("SELECT start, position, dead, state, last_error FROM cursors WHERE destination = ?1")?
-        .query_row([destination], |row| {
-            let state: String = row.get(3)?;
-            Ok(Cursor {
-                start: row.get::<_, i64>(0)?.cast_unsigned(),
-                position: row.get::<_, i64>(1)?.cast_unsigned(),
-                dead: row.get::<_, i64>(2)?.cast_unsigned(),
-                state: state_named(&state),
-                last_error: row.get(4)?,
-            })
+    db.prepare_cached(
+        "SELECT start, position, dead, state, last_error, skipped FROM cursors WHERE destination = ?1",
+    )?
+    .query_row([destination], |row| {
+        let state: String = row.get(3)?;
+        Ok(Cursor {
+            start: row.get::<_, i64>(0)?.cast_unsigned(),
+            position: row.get::<_, i64>(1)?.cast_unsigned(),
+            dead: row.get::<_, i64>(2)?.cast_unsigned(),
+            skipped: row.get::<_, i64>(5)?.cast_unsigned(),
+            state: state_named(&state),
+            last_error: row.get(4)?,
         })
-        .optional()
+    })
+    .optional()
 }
 
 fn state_name(state: DeliveryState) -> &'static str {

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use audit::outbox::{BoxFuture, Cursor, DeadLetter, DeliveryState, Outbox, OutboxError, StoredEvent};
+use audit::outbox::{
+    Advance, Ahead, BoxFuture, Cursor, DeadLetter, DeliveryState, Outbox, OutboxError, StoredEvent,
+};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{oneshot, watch};
 
 use crate::Store;
+use crate::ahead::read_ahead;
 use crate::error::StoreError;
 use crate::orders::{Order, Reply, read_dead};
 use crate::retention::anchor;
@@ -26,6 +29,7 @@ const ROWS_KEPT_MAX: usize = 4;
 enum Ask {
     Events { after: u64, events_max: usize, bytes_max: usize, reply: Reply<Vec<StoredEvent>, OutboxError> },
     DeadLetters { destination: String, after: u64, limit: usize, reply: Reply<Vec<DeadLetter>, OutboxError> },
+    Ahead { destination: String, reply: Reply<Vec<Ahead>, OutboxError> },
 }
 
 /// The thread that reads. It ends with its last handle.
@@ -84,6 +88,10 @@ impl RowReader {
                 Ask::DeadLetters { destination, after, limit, reply } => {
                     let letters = read_dead(&self.db, &destination, after, limit);
                     drop(reply.send(letters.map_err(|error| self.failed(&error))));
+                }
+                Ask::Ahead { destination, reply } => {
+                    let batches = read_ahead(&self.db, &destination);
+                    drop(reply.send(batches.map_err(|error| self.failed(&error))));
                 }
             }
         }
@@ -192,11 +200,24 @@ impl Outbox for Store {
     fn advance<'a>(
         &'a self,
         destination: &'a str,
-        position: u64,
-        dead: Vec<DeadLetter>,
+        advance: Advance,
     ) -> BoxFuture<'a, Result<Cursor, OutboxError>> {
         let destination = destination.to_owned();
-        Box::pin(self.order(move |reply| Order::Advance { destination, position, dead, reply }))
+        Box::pin(self.order(move |reply| Order::Advance { destination, advance, reply }))
+    }
+
+    fn keep_ahead<'a>(
+        &'a self,
+        destination: &'a str,
+        batches: Vec<Ahead>,
+    ) -> BoxFuture<'a, Result<(), OutboxError>> {
+        let destination = destination.to_owned();
+        Box::pin(self.order(move |reply| Order::KeepAhead { destination, batches, reply }))
+    }
+
+    fn ahead<'a>(&'a self, destination: &'a str) -> BoxFuture<'a, Result<Vec<Ahead>, OutboxError>> {
+        let destination = destination.to_owned();
+        Box::pin(self.reads.ask(move |reply| Ask::Ahead { destination, reply }))
     }
 
     fn report<'a>(

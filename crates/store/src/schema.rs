@@ -8,7 +8,9 @@
 //! - `decisions`: the decision records of one commit, likewise. `seq_before` is the log's head before that commit: the
 //!   closing of each has a later `seq`. `first_ms` and `last_ms` are the time of the commit.
 //! - `spans`: for stretches of `batches`, the bounds of their times, so that a query can leave out most of them.
-//! - `cursors`, `dead_letters`: each destination's place in the log, and what it would not take.
+//! - `cursors`, `dead_letters`: each destination's place in the log, and what it would not take; `skipped` counts the
+//!   events up to its place that its filters or sampling left out. `ahead`: batches past that place that were tried with
+//!   bounds that have to stay over a restart, or that the destination has already (`settled`).
 //! - `revisions`: policy documents, by policy and number. Immutable.
 //! - `policies`: which revisions of a policy are in force, and who declares it (`file` or `api`); `policy_changes`: each
 //!   change of that, in order.
@@ -85,10 +87,13 @@ CREATE TABLE spans(
   first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL);
 CREATE TABLE cursors(
   destination TEXT PRIMARY KEY, start INTEGER NOT NULL, position INTEGER NOT NULL, dead INTEGER NOT NULL,
-  state TEXT NOT NULL, last_error TEXT, updated_at TEXT NOT NULL) WITHOUT ROWID;
+  skipped INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL, last_error TEXT, updated_at TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE dead_letters(
   destination TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, text TEXT NOT NULL,
   PRIMARY KEY(destination, seq));
+CREATE TABLE ahead(
+  destination TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, settled INTEGER NOT NULL,
+  skipped INTEGER NOT NULL, PRIMARY KEY(destination, first_seq)) WITHOUT ROWID;
 CREATE TABLE revisions(
   policy_id TEXT NOT NULL, number INTEGER NOT NULL, digest TEXT NOT NULL, digest_without_rollout TEXT NOT NULL,
   document TEXT NOT NULL, created_at TEXT NOT NULL, author TEXT NOT NULL, PRIMARY KEY(policy_id, number));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use super::clock::Clock;
-use crate::outbox::{Cursor, DeadLetter, DeliveryState, Outbox, OutboxError};
+use crate::outbox::{Advance, Ahead, Cursor, DeliveryState, Outbox, OutboxError};
 
 /// How a destination is doing, at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +27,8 @@ pub struct DestinationStatus {
     pub pending: u64,
     /// Dead letters not replayed yet.
     pub dead: u64,
+    /// Events that its filters or sampling left out: they are none of its concern, and not among the accepted.
+    pub skipped: u64,
     /// Age of the oldest pending event in seconds, from when the event was complete; 0 where none is pending.
     pub lag_seconds: f64,
     /// Why it is not running, or what went wrong last; never holds a secret.
@@ -94,11 +96,21 @@ impl Ledger {
     }
 
     /// Moves the cursor; durable when it resolves.
-    pub(super) async fn advance(&self, position: u64, dead: Vec<DeadLetter>) -> Result<(), OutboxError> {
+    pub(super) async fn advance(&self, advance: Advance) -> Result<(), OutboxError> {
         let _ordered = self.changing.lock().await;
-        let cursor = self.outbox.advance(&self.id, position, dead).await?;
+        let cursor = self.outbox.advance(&self.id, advance).await?;
         self.books().cursor = cursor;
         Ok(())
+    }
+
+    /// Keeps batches past the cursor; durable when it resolves.
+    pub(super) async fn keep_ahead(&self, batches: Vec<Ahead>) -> Result<(), OutboxError> {
+        self.outbox.keep_ahead(&self.id, batches).await
+    }
+
+    /// What was kept of batches past the cursor.
+    pub(super) async fn ahead(&self) -> Result<Vec<Ahead>, OutboxError> {
+        self.outbox.ahead(&self.id).await
     }
 
     /// Takes dead letters off that a replay delivered.
@@ -133,11 +145,11 @@ impl Ledger {
     /// The snapshot.
     pub(super) fn status(&self, clock: &dyn Clock) -> DestinationStatus {
         let books = self.books();
-        let Cursor { start, position, dead, .. } = books.cursor;
+        let Cursor { start, position, dead, skipped, .. } = books.cursor;
         // Read after the cursor, the head is at or past it; `max` guards against a store that says otherwise.
         let head = (*self.outbox.head().borrow()).max(position);
         let pending = head - position;
-        let settled = position.saturating_sub(start);
+        let settled = position.saturating_sub(start).saturating_sub(skipped);
         let dead = dead.min(settled);
         let lag_ms = match books.shown.oldest_ms {
             Some(oldest_ms) if pending > 0 => clock.now_ms().saturating_sub(oldest_ms).max(0),
@@ -152,6 +164,7 @@ impl Ledger {
             delivered: settled - dead,
             pending,
             dead,
+            skipped,
             lag_seconds: std::time::Duration::from_millis(lag_ms.unsigned_abs()).as_secs_f64(),
             last_error: books.shown.last_error.clone(),
             requests: books.requests,

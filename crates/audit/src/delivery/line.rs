@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backoff::{Jitter, PROBE_EVERY, RETRY_AFTER_MAX};
-use super::destination::{Limits, SendOutcome};
-use crate::outbox::{DeadLetter, DeliveryState, StoredEvent};
+use super::batch::Batch;
+use super::destination::{Limits, Partial, Receipt, SendOutcome, Then};
+use crate::outbox::{Advance, Ahead, Cursor, DeadLetter, DeliveryState};
 
 /// So many rejected single events in a row are dead-lettered; one more, and the destination is held: then it is the
 /// destination (or something before it) that is wrong, not the events.
@@ -19,72 +20,50 @@ pub(super) const POISON_RUN_MAX: u32 = 20;
 /// the duplicates after a crash while one batch does not get through.
 const AHEAD_BATCHES_MAX: u64 = 16;
 
-/// Consecutive events on their way.
-#[derive(Clone, Debug)]
-pub(super) struct Batch {
-    /// Its first seq.
-    pub(super) first: u64,
-    /// Its last seq.
-    pub(super) last: u64,
-    /// Its events, but for those in `dead`.
-    pub(super) events: Vec<StoredEvent>,
-    /// Events of the range that cannot be sent.
-    pub(super) dead: Vec<DeadLetter>,
-    /// Tries so far.
-    pub(super) attempts: u32,
-    /// When its first event was complete, epoch milliseconds.
-    pub(super) since_ms: Option<i64>,
-}
-
-impl Batch {
-    /// Splits behind the first `count` events; the second half is `None` where it would be empty.
-    pub(super) fn split(mut self, count: usize) -> (Self, Option<Self>) {
-        let count = count.clamp(1, self.events.len().max(1));
-        let Some(border) = self.events.get(count).map(|event| event.seq) else { return (self, None) };
-        let events = self.events.split_off(count);
-        let (dead, rest_dead) = self.dead.into_iter().partition(|letter| letter.seq < border);
-        let since_ms = self.since_ms;
-        let rest = Self {
-            first: border,
-            last: self.last,
-            events,
-            dead: rest_dead,
-            attempts: self.attempts,
-            since_ms,
-        };
-        let first = Self {
-            first: self.first,
-            last: border - 1,
-            events: self.events,
-            dead,
-            attempts: self.attempts,
-            since_ms,
-        };
-        (first, Some(rest))
-    }
-
-    fn retire(mut self, reason: &str) -> Settled {
-        let letters = self.events.drain(..).map(|event| DeadLetter {
-            seq: event.seq,
-            reason: reason.to_owned(),
-            text: event.text,
-        });
-        self.dead.extend(letters);
-        self.dead.sort_by_key(|letter| letter.seq);
-        Settled { last: self.last, dead: self.dead }
-    }
-}
-
 #[derive(Debug)]
 enum Slot {
-    Waiting { due: Instant, batch: Batch },
-    Flying { since_ms: Option<i64> },
+    Waiting {
+        due: Instant,
+        batch: Batch,
+    },
+    Flying {
+        since_ms: Option<i64>,
+    },
+    /// Received, and not safe yet.
+    Unconfirmed {
+        batch: Batch,
+        token: String,
+        until: Instant,
+    },
 }
 
 #[derive(Debug)]
 struct Settled {
     last: u64,
     dead: Vec<DeadLetter>,
+    skipped: u64,
+    /// The destination said only once that it is safe, and the store does not know yet.
+    unkept: bool,
+}
+
+impl Settled {
+    /// A batch of which nothing is left to send.
+    fn of(batch: Batch) -> Self {
+        let skipped = to_u64(batch.skipped.len());
+        Self { last: batch.last, dead: batch.dead, skipped, unkept: false }
+    }
+
+    /// A batch that is given up.
+    fn retired(mut batch: Batch, reason: &str) -> Self {
+        let letters = batch.events.drain(..).map(|event| DeadLetter {
+            seq: event.seq,
+            reason: reason.to_owned(),
+            text: event.text,
+        });
+        batch.dead.extend(letters);
+        batch.dead.sort_by_key(|letter| letter.seq);
+        Self::of(batch)
+    }
 }
 
 /// Why nothing but probes is sent.
@@ -115,9 +94,14 @@ pub(super) struct Line {
     settled: BTreeMap<u64, Settled>,
     /// Up to here everything is settled and taken over by the cursor's writer.
     position: u64,
+    /// Events up to the position that were skipped.
+    skipped: u64,
     /// Up to here events were read.
     read_to: u64,
+    /// What an earlier run kept of batches past the cursor.
+    kept: BTreeMap<u64, Ahead>,
     flying: usize,
+    unconfirmed: usize,
     gate: Gate,
     /// Nothing starts before (a `Retry-After`).
     not_before: Option<Instant>,
@@ -130,15 +114,18 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(limits: Limits, position: u64, jitter: Jitter) -> Self {
+    pub(super) fn new(limits: Limits, cursor: &Cursor, jitter: Jitter) -> Self {
         let events_max = limits.batch_events_max;
         Self {
             limits,
             slots: BTreeMap::new(),
             settled: BTreeMap::new(),
-            position,
-            read_to: position,
+            position: cursor.position,
+            skipped: cursor.skipped,
+            read_to: cursor.position,
+            kept: BTreeMap::new(),
             flying: 0,
+            unconfirmed: 0,
             gate: Gate::Open,
             not_before: None,
             poison_run: 0,
@@ -153,6 +140,31 @@ impl Line {
     pub(super) fn resume_state(&mut self, state: DeliveryState, last_error: Option<String>) {
         self.state = state;
         self.last_error = last_error;
+    }
+
+    /// Takes over what the store kept of batches past the cursor.
+    pub(super) fn resume_ahead(&mut self, kept: Vec<Ahead>) {
+        let kept = kept.into_iter().filter(|ahead| ahead.first > self.position && ahead.first <= ahead.last);
+        self.kept = kept.map(|ahead| (ahead.first, ahead)).collect();
+    }
+
+    /// Passes over what the destination is known to have; where the next batch has to end, if that is known: at the seq
+    /// itself where the flag is set, else there at the latest.
+    pub(super) fn next_bound(&mut self) -> Option<(u64, bool)> {
+        while let Some((first, ahead)) = self.kept.pop_first() {
+            if first <= self.read_to {
+                continue;
+            }
+            if first > self.read_to + 1 || !ahead.settled {
+                let bound = if first > self.read_to + 1 { (first - 1, false) } else { (ahead.last, true) };
+                self.kept.insert(first, ahead);
+                return Some(bound);
+            }
+            let (dead, skipped) = (Vec::new(), ahead.skipped);
+            self.settled.insert(first, Settled { last: ahead.last, dead, skipped, unkept: false });
+            self.read_to = ahead.last;
+        }
+        None
     }
 
     pub(super) fn state(&self) -> DeliveryState {
@@ -187,17 +199,18 @@ impl Line {
     /// When the oldest event on its way was complete.
     pub(super) fn oldest_ms(&self) -> Option<i64> {
         match self.slots.first_key_value()?.1 {
-            Slot::Waiting { batch, .. } => batch.since_ms,
+            Slot::Waiting { batch, .. } | Slot::Unconfirmed { batch, .. } => batch.since_ms,
             Slot::Flying { since_ms } => *since_ms,
         }
     }
 
     /// Whether a further batch may be read and started.
     pub(super) fn may_fill(&self, now: Instant) -> bool {
-        let ahead_max = to_u64(self.limits.batch_events_max).saturating_mul(AHEAD_BATCHES_MAX);
+        let batches = AHEAD_BATCHES_MAX.max(2 * to_u64(self.limits.concurrency));
+        let ahead_max = to_u64(self.limits.batch_events_max).saturating_mul(batches);
         self.gate == Gate::Open
             && self.not_before.is_none_or(|time| time <= now)
-            && self.slots.len() < self.limits.concurrency
+            && self.slots.len() - self.unconfirmed < self.limits.concurrency
             && self.read_to - self.position < ahead_max
     }
 
@@ -240,18 +253,93 @@ impl Line {
         let due = match self.gate {
             Gate::Held { .. } if self.flying > 0 => return None,
             Gate::Open if self.flying >= self.limits.concurrency => return None,
-            Gate::Held { probe_at } => (!self.slots.is_empty()).then_some(probe_at)?,
-            Gate::Open => self
-                .slots
-                .values()
-                .filter_map(|slot| match slot {
-                    Slot::Waiting { due, .. } => Some(*due),
-                    Slot::Flying { .. } => None,
-                })
-                .min()
-                .or(self.not_before)?,
+            Gate::Held { probe_at } => self.first_due().map(|_| probe_at)?,
+            Gate::Open => self.first_due().or(self.not_before)?,
         };
         Some(self.not_before.map_or(due, |time| due.max(time)))
+    }
+
+    fn first_due(&self) -> Option<Instant> {
+        let due = self.slots.values().filter_map(|slot| match slot {
+            Slot::Waiting { due, .. } => Some(*due),
+            Slot::Flying { .. } | Slot::Unconfirmed { .. } => None,
+        });
+        due.min()
+    }
+
+    /// Bodies that were received and are not safe yet: the first seq and the destination's name of each.
+    pub(super) fn unconfirmed(&self) -> Vec<(u64, String)> {
+        if self.unconfirmed == 0 {
+            return Vec::new();
+        }
+        let tokens = self.slots.iter().filter_map(|(first, slot)| match slot {
+            Slot::Unconfirmed { token, .. } => Some((*first, token.clone())),
+            Slot::Waiting { .. } | Slot::Flying { .. } => None,
+        });
+        tokens.collect()
+    }
+
+    /// A body that was received is safe.
+    pub(super) fn confirmed(&mut self, first: u64, token: &str, now: Instant) -> Vec<Change> {
+        match self.slots.get(&first) {
+            // Anything else was said of a body that has been given up since.
+            Some(Slot::Unconfirmed { token: waiting, .. }) if waiting == token => {}
+            _ => return Vec::new(),
+        }
+        let Some(Slot::Unconfirmed { batch, .. }) = self.slots.remove(&first) else { return Vec::new() };
+        self.unconfirmed -= 1;
+        let mut changes = Vec::new();
+        if self.gate == Gate::Open {
+            self.open(now, &mut changes);
+        } else if self.slots.is_empty() {
+            self.gate = Gate::Open;
+        }
+        changes.extend(batch.dead.iter().map(|letter| Change::Dead { seq: letter.seq }));
+        let mut settled = Settled::of(batch);
+        // Dead letters are kept with the cursor only: such a batch is rather sent again after a crash.
+        settled.unkept = settled.dead.is_empty();
+        self.settled.insert(first, settled);
+        changes
+    }
+
+    /// Nothing could be learnt of the bodies that were received.
+    pub(super) fn confirm_failed(&mut self, why: String) -> Vec<Change> {
+        self.last_error = Some(why);
+        if self.state != DeliveryState::Running {
+            return Vec::new();
+        }
+        self.state = DeliveryState::Retrying;
+        vec![Change::Failing]
+    }
+
+    /// Gives up on bodies that were received long ago and did not become safe: they are sent again.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if self.unconfirmed == 0 {
+            return changes;
+        }
+        let late = self.slots.iter().filter_map(|(first, slot)| match slot {
+            Slot::Unconfirmed { until, .. } if *until <= now => Some(*first),
+            _ => None,
+        });
+        for first in late.collect::<Vec<_>>() {
+            let Some(Slot::Unconfirmed { batch, .. }) = self.slots.remove(&first) else { continue };
+            self.unconfirmed -= 1;
+            let why = "a body was received but not acknowledged in time: it is sent again".to_owned();
+            self.failed(batch, None, why, now, &mut changes);
+        }
+        changes
+    }
+
+    /// Batches that became safe ahead of the cursor and that the store does not know of; each is told once.
+    pub(super) fn take_unkept(&mut self) -> Vec<Ahead> {
+        let unkept = self.settled.iter_mut().filter(|(_, settled)| settled.unkept);
+        unkept
+            .map(|(first, settled)| {
+                settled.unkept = false;
+                Ahead { first: *first, last: settled.last, settled: true, skipped: settled.skipped }
+            })
+            .collect()
     }
 
     /// Lets a held destination be probed, and waits be over, at once (its secrets were read anew).
@@ -274,6 +362,13 @@ impl Line {
         let mut changes = Vec::new();
         match outcome {
             SendOutcome::Delivered => self.delivered(batch, now, &mut changes),
+            SendOutcome::Received(Receipt { token, within }) => {
+                self.accepts(now, &mut changes);
+                self.unconfirmed += 1;
+                let until = now + within;
+                self.slots.insert(batch.first, Slot::Unconfirmed { batch, token, until });
+            }
+            SendOutcome::Partial(partial) => self.partial(batch, partial, now, &mut changes),
             SendOutcome::Retry { after, why } => self.failed(batch, after, why, now, &mut changes),
             SendOutcome::TooLarge { why } if batch.events.len() > 1 => {
                 let half = batch.events.len().div_ceil(2);
@@ -295,18 +390,14 @@ impl Line {
                 self.halve(batch, half, why, now);
             }
             SendOutcome::Rejected { why } if self.poison_run >= POISON_RUN_MAX => {
-                let why = format!(
-                    "{why}; {POISON_RUN_MAX} single events in a row were rejected and dead-lettered, so the fault is \
-                     with the destination and no more are given up: check its `endpoint`"
-                );
-                self.held(batch, why, now, &mut changes);
+                self.held(batch, too_many_rejected(&why), now, &mut changes);
             }
             SendOutcome::Rejected { why } => {
                 self.poison_run += 1;
                 // It judges what it is sent again, so it is neither down nor closed to us.
                 self.open(now, &mut changes);
                 changes.extend(batch.events.iter().map(|event| Change::Dead { seq: event.seq }));
-                self.settled.insert(batch.first, batch.retire(&why));
+                self.settled.insert(batch.first, Settled::retired(batch, &why));
             }
             SendOutcome::Hold { why } => self.held(batch, why, now, &mut changes),
         }
@@ -318,7 +409,7 @@ impl Line {
         self.flying = self.flying.saturating_sub(1);
         self.slots.remove(&batch.first);
         let changes = batch.dead.iter().map(|letter| Change::Dead { seq: letter.seq }).collect();
-        self.settled.insert(batch.first, batch.retire(""));
+        self.settled.insert(batch.first, Settled::retired(batch, ""));
         if self.slots.is_empty() {
             // Nothing is left to probe with: what comes next will tell.
             self.gate = Gate::Open;
@@ -328,17 +419,26 @@ impl Line {
 
     /// Everything settled right behind the position: the cursor's new position and the dead letters on the way. The line
     /// forgets them; the caller makes them durable.
-    pub(super) fn take_settled(&mut self) -> Option<(u64, Vec<DeadLetter>)> {
+    pub(super) fn take_settled(&mut self) -> Option<Advance> {
         let mut dead = Vec::new();
         let before = self.position;
         while let Some(settled) = self.settled.remove(&(self.position + 1)) {
             self.position = settled.last;
+            self.skipped += settled.skipped;
             dead.extend(settled.dead);
         }
-        (self.position > before).then_some((self.position, dead))
+        let advance = Advance { position: self.position, skipped: self.skipped, dead };
+        (self.position > before).then_some(advance)
     }
 
     fn delivered(&mut self, batch: Batch, now: Instant, changes: &mut Vec<Change>) {
+        self.accepts(now, changes);
+        changes.extend(batch.dead.iter().map(|letter| Change::Dead { seq: letter.seq }));
+        self.settled.insert(batch.first, Settled::of(batch));
+    }
+
+    /// The destination took the whole of a body.
+    fn accepts(&mut self, now: Instant, changes: &mut Vec<Change>) {
         self.poison_run = 0;
         self.not_before = None;
         if self.events_max < self.limits.batch_events_max {
@@ -346,8 +446,51 @@ impl Line {
                 (self.events_max + self.events_max.div_ceil(8)).min(self.limits.batch_events_max);
         }
         self.open(now, changes);
-        changes.extend(batch.dead.iter().map(|letter| Change::Dead { seq: letter.seq }));
-        self.settled.insert(batch.first, Settled { last: batch.last, dead: batch.dead });
+    }
+
+    /// The destination judged each event by itself.
+    fn partial(&mut self, mut batch: Batch, partial: Partial, now: Instant, changes: &mut Vec<Change>) {
+        let Partial { mut again, dead, then, mut why } = partial;
+        let mut given_up = Vec::new();
+        let mut dead: BTreeMap<u64, String> = dead.into_iter().collect();
+        let mut held = then == Then::Hold;
+        for event in &batch.events {
+            match dead.remove(&event.seq) {
+                Some(reason) if self.poison_run >= POISON_RUN_MAX => {
+                    held = true;
+                    why = too_many_rejected(&reason);
+                    again.push(event.seq);
+                }
+                Some(reason) => {
+                    self.poison_run += 1;
+                    changes.push(Change::Dead { seq: event.seq });
+                    given_up.push((event.seq, reason));
+                }
+                None if again.contains(&event.seq) => {}
+                None => self.poison_run = 0,
+            }
+        }
+        let before = batch.events.len();
+        batch.settle(&again, &given_up);
+        if batch.events.is_empty() {
+            self.open(now, changes);
+            self.settled.insert(batch.first, Settled::of(batch));
+            return;
+        }
+        let got_on = batch.events.len() < before;
+        if got_on {
+            // What is left is as good as new.
+            batch.attempts = 1;
+        }
+        match then {
+            Then::Retry(after) if !held => {
+                if got_on {
+                    self.open(now, changes);
+                }
+                self.failed(batch, after, why, now, changes);
+            }
+            Then::Retry(_) | Then::Hold => self.held(batch, why, now, changes),
+        }
     }
 
     /// The destination answers as it should.
@@ -414,6 +557,13 @@ impl Line {
             self.slots.insert(part.first, Slot::Waiting { due: now, batch: part });
         }
     }
+}
+
+fn too_many_rejected(why: &str) -> String {
+    format!(
+        "{why}; {POISON_RUN_MAX} single events in a row were rejected and dead-lettered, so the fault is with the \
+         destination and no more are given up: check its `endpoint`"
+    )
 }
 
 fn to_u64(value: usize) -> u64 {

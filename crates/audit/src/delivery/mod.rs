@@ -1,6 +1,6 @@
 //! Delivery of every event to every destination, at least once, in spite of anything. Here is the public story: start,
 //! look, replay, stop. `worker` is one destination's task, `line` its decisions, `batch` its work, `ledger` its
-//! books. Deliberately absent: any protocol (see [`crate::export`]) and the store (see [`crate::outbox`]).
+//! books, `screen` what it gets to see. Deliberately absent: any protocol (see [`crate::export`]) and the store (see [`crate::outbox`]).
 
 mod backoff;
 mod batch;
@@ -11,8 +11,11 @@ mod line;
 #[cfg(test)]
 mod model_tests;
 mod replay;
+mod screen;
 #[cfg(test)]
 mod scripted;
+#[cfg(test)]
+mod seam_tests;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -26,9 +29,12 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use clock::{Clock, SystemClock};
-pub use destination::{BodyBuilder, Destination, Encoded, Limits, Push, SendOutcome};
+pub use destination::{
+    BodyBuilder, Destination, Encoded, Limits, Parcel, Partial, Push, Receipt, SendOutcome, Then,
+};
 pub use ledger::DestinationStatus;
 pub use replay::{Rejected, ReplayError, ReplayReport, Selection};
+pub use screen::{Filters, Screen};
 
 use crate::export::{ExportConfig, ExportError, Exporter};
 use crate::outbox::{Outbox, OutboxError};
@@ -68,6 +74,8 @@ pub struct Target<D> {
     pub endpoint: String,
     /// Batches, waits, timeouts.
     pub limits: Limits,
+    /// What of the log it gets to see.
+    pub screen: Screen,
     /// What sends.
     pub sender: D,
 }
@@ -75,6 +83,7 @@ pub struct Target<D> {
 struct Running<D> {
     sender: Arc<D>,
     limits: Limits,
+    screen: Screen,
     ledger: Arc<Ledger>,
     reload: Arc<Notify>,
 }
@@ -102,9 +111,10 @@ impl Delivery {
     ) -> Result<Self, StartError> {
         let mut targets = Vec::with_capacity(exports.len());
         for export in exports {
-            let sender = Exporter::new(&export)
-                .map_err(|source| StartError::Export { id: export.id.clone(), source })?;
+            let failed = |source| StartError::Export { id: export.id.clone(), source };
+            let sender = Exporter::new(&export).map_err(failed)?;
             targets.push(Target {
+                screen: export.screen().map_err(|error| failed(error.into()))?,
                 destination: export.destination_name(),
                 endpoint: export.endpoint().to_owned(),
                 limits: export.limits(),
@@ -128,22 +138,28 @@ impl<D: Destination> Delivery<D> {
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
         let mut destinations = Vec::with_capacity(targets.len());
-        for Target { id, destination, endpoint, limits, sender } in targets {
-            let ledger = Ledger::open(Arc::clone(&outbox), id.clone(), destination, endpoint).await;
-            let ledger = ledger.map_err(|source| StartError::Outbox { id, source })?;
-            let reload = Arc::new(Notify::new());
-            destinations.push(Running { sender: Arc::new(sender), limits, ledger: Arc::new(ledger), reload });
+        let mut kept = Vec::with_capacity(targets.len());
+        for Target { id, destination, endpoint, limits, screen, sender } in targets {
+            let failed = |source| StartError::Outbox { id: id.clone(), source };
+            let ledger = Ledger::open(Arc::clone(&outbox), id.clone(), destination, endpoint);
+            let ledger = Arc::new(ledger.await.map_err(failed)?);
+            kept.push(ledger.ahead().await.map_err(failed)?);
+            let (sender, reload) = (Arc::new(sender), Arc::new(Notify::new()));
+            destinations.push(Running { sender, limits, screen, ledger, reload });
         }
         let (deadline, _) = watch::channel(None);
         let handles = destinations
             .iter()
-            .map(|running| {
+            .zip(kept)
+            .map(|(running, ahead)| {
                 let worker = Worker {
                     destination: Arc::clone(&running.sender),
                     outbox: Arc::clone(&outbox),
                     clock: Arc::clone(&clock),
                     ledger: Arc::clone(&running.ledger),
                     limits: running.limits.clone(),
+                    screen: running.screen.clone(),
+                    ahead,
                     jitter: Jitter::new(),
                     deadline: deadline.subscribe(),
                     reload: Arc::clone(&running.reload),
@@ -179,6 +195,7 @@ impl<D: Destination> Delivery<D> {
             clock: &*self.clock,
             ledger: &running.ledger,
             limits: &running.limits,
+            screen: &running.screen,
             jitter: Jitter::new(),
         }
         .run(selection)
@@ -214,7 +231,7 @@ pub async fn replay(
     clock: Arc<dyn Clock>,
 ) -> Result<ReplayReport, ReplayError> {
     let sender = Exporter::new(export)?;
-    let limits = export.limits();
+    let (limits, screen) = (export.limits(), export.screen().map_err(crate::export::ExportError::from)?);
     let endpoint = export.endpoint().to_owned();
     let ledger =
         Ledger::open(Arc::clone(&outbox), export.id.clone(), export.destination_name(), endpoint).await?;
@@ -224,6 +241,7 @@ pub async fn replay(
         clock: &*clock,
         ledger: &ledger,
         limits: &limits,
+        screen: &screen,
         jitter: Jitter::new(),
     }
     .run(selection)

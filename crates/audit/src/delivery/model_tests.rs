@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::backoff::Jitter;
 use super::scripted::{Hand, Reply, Request, Scripted, limits, start};
 use super::*;
-use crate::outbox::{DeliveryState, Outbox as _};
+use crate::outbox::{Ahead, DeliveryState, Outbox as _};
 use crate::testing::MemoryOutbox;
 
 /// What happens around the engine.
@@ -63,12 +63,29 @@ fn chance(seed: u64, body_events_max: usize) -> impl FnMut(&Request) -> Reply + 
             14..19 => Reply { arrived: true, ..Reply::retry("cut") },
             19..22 => return Reply { arrived: false, ..Reply::hang() },
             22..26 => Reply::hold("403"),
+            26..36 => return partly(seed, request, up_to(u64::MAX >> 12)),
+            36..46 => {
+                let token = format!("{}-{}", request.seqs[0], up_to(u64::MAX >> 12));
+                let clean = !request.seqs.iter().any(|seq| is_poison(seed, *seq));
+                return if clean {
+                    Reply::received(&token, Duration::from_secs(up_to(20)))
+                } else {
+                    Reply::rejected()
+                };
+            }
             _ if request.seqs.len() > body_events_max => Reply::too_large(),
             _ => well(seed, request),
         };
         let poisoned = request.seqs.iter().any(|seq| is_poison(seed, *seq));
         Reply { after, arrived: reply.arrived && !poisoned, ..reply }
     }
+}
+
+/// Poison dies, a third of the rest has to come again.
+fn partly(seed: u64, request: &Request, chance: u64) -> Reply {
+    let (dead, rest): (Vec<u64>, Vec<u64>) = request.seqs.iter().partition(|seq| is_poison(seed, **seq));
+    let again = rest.into_iter().filter(|seq| is_poison(seed ^ chance, seq * 3)).collect();
+    Reply::partial(again, &dead)
 }
 
 fn well(seed: u64, request: &Request) -> Reply {
@@ -83,9 +100,14 @@ fn balanced(delivery: &Delivery<Scripted>, appended: u64) -> Result<DestinationS
 }
 
 /// First tries go in the order of the chain, and no request flies beyond the limit.
-fn in_order(requests: &[Request], position: u64) -> Result<(), TestCaseError> {
+fn in_order(requests: &[Request], position: u64, ahead: &[Ahead]) -> Result<(), TestCaseError> {
     let mut sent_to = position;
     for request in requests {
+        for known in ahead {
+            if known.settled && known.first <= sent_to + 1 {
+                sent_to = sent_to.max(known.last);
+            }
+        }
         let (first, last) = (request.seqs[0], *request.seqs.last().unwrap());
         prop_assert!(first <= sent_to + 1, "{} was started before {}", first, sent_to + 1);
         prop_assert!(request.flying <= 4);
@@ -102,10 +124,21 @@ async fn crash(delivery: Delivery<Scripted>) {
     }
 }
 
-async fn run(steps: Vec<Step>, seed: u64, body_events_max: usize) -> Result<(), TestCaseError> {
+async fn run(
+    steps: Vec<Step>,
+    seed: u64,
+    body_events_max: usize,
+    keeps_bounds: bool,
+) -> Result<(), TestCaseError> {
     let outbox = MemoryOutbox::new();
     outbox.cursor("main").await.unwrap();
     let hand = Hand::new(chance(seed, body_events_max));
+    *hand.keeps_bounds.lock().unwrap() = keeps_bounds;
+    let mut random = Jitter::seeded(!seed);
+    hand.set_acks(move |_| match random.up_to(Duration::from_micros(9)).as_micros() {
+        0 => Err("no answer".to_owned()),
+        number => Ok(number > 5),
+    });
     let record = Arc::clone(&hand.record);
     // INVARIANT under test: the cursor passes nothing that has neither arrived nor died.
     outbox.check_advances(move |position, dead| {
@@ -116,6 +149,7 @@ async fn run(steps: Vec<Step>, seed: u64, body_events_max: usize) -> Result<(), 
     });
     let mut appended = 0;
     let (mut run_position, mut run_requests) = (0, 0);
+    let mut ahead = Vec::new();
     let mut delivery = start(&outbox, &hand, limits(10)).await;
     for step in steps {
         match step {
@@ -124,7 +158,13 @@ async fn run(steps: Vec<Step>, seed: u64, body_events_max: usize) -> Result<(), 
                 outbox.append(count);
             }
             Step::Wait(millis) => sleep(Duration::from_millis(millis)).await,
-            Step::FailWrites(fail) => outbox.fail_writes.store(fail, Ordering::SeqCst),
+            Step::FailWrites(fail) => {
+                outbox.fail_writes.store(fail, Ordering::SeqCst);
+                // What could not be noted down is tried again batch by batch, each after a wait of its own.
+                if fail && keeps_bounds {
+                    run_requests = usize::MAX;
+                }
+            }
             Step::FailReads(fail) => outbox.fail_reads.store(fail, Ordering::SeqCst),
             Step::Reload => delivery.reload_secrets(),
             Step::Replay => {
@@ -143,8 +183,9 @@ async fn run(steps: Vec<Step>, seed: u64, body_events_max: usize) -> Result<(), 
                 }
                 crash(delivery).await;
                 if run_requests != usize::MAX {
-                    in_order(&hand.requests()[run_requests..], run_position)?;
+                    in_order(&hand.requests()[run_requests..], run_position, &ahead)?;
                 }
+                ahead = outbox.ahead_now("main");
                 (run_position, run_requests) = (outbox.cursor_now("main").position, hand.requests().len());
                 delivery = start(&outbox, &hand, limits(10)).await;
             }
@@ -154,6 +195,7 @@ async fn run(steps: Vec<Step>, seed: u64, body_events_max: usize) -> Result<(), 
     outbox.fail_writes.store(false, Ordering::SeqCst);
     outbox.fail_reads.store(false, Ordering::SeqCst);
     hand.set(move |request| well(seed, request));
+    hand.set_acks(|_| Ok(true));
     sleep(Duration::from_secs(600)).await;
     let status = balanced(&delivery, appended)?;
     prop_assert_eq!(status.pending, 0, "{:?}", status);
@@ -174,8 +216,9 @@ proptest! {
         steps in prop::collection::vec(step(), 1..40),
         seed in any::<u64>(),
         body_events_max in 1..12_usize,
+        keeps_bounds in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run(steps, seed, body_events_max))?;
+        runtime.block_on(run(steps, seed, body_events_max, keeps_bounds))?;
     }
 }

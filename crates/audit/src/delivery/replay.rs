@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::backoff::Jitter;
-use super::batch::encode;
+use super::batch::{Batch, confirm, encode};
 use super::clock::Clock;
-use super::destination::{Destination, Limits, SendOutcome};
+use super::destination::{Destination, Limits, Partial, Receipt, SendOutcome, Then};
 use super::ledger::Ledger;
-use super::line::Batch;
+use super::screen::Screen;
 use crate::outbox::{DeadLetter, Outbox, OutboxError, StoredEvent};
 
 /// A person waits for a replay: it gives up after so many tries of one batch (about half a minute).
@@ -48,6 +48,8 @@ pub struct ReplayReport {
     pub delivered: u64,
     /// Of these, dead letters that are settled now.
     pub resolved: u64,
+    /// Events that the destination's filters or sampling left out.
+    pub skipped: u64,
     /// Events that it rejected; dead letters among them stay dead letters.
     pub rejected: Vec<Rejected>,
     /// Why the replay ended before it was through; `None` where it was through.
@@ -85,6 +87,7 @@ pub(super) struct Replay<'a, D> {
     pub(super) clock: &'a dyn Clock,
     pub(super) ledger: &'a Ledger,
     pub(super) limits: &'a Limits,
+    pub(super) screen: &'a Screen,
     pub(super) jitter: Jitter,
 }
 
@@ -113,7 +116,7 @@ impl<D: Destination> Replay<'_, D> {
             events.retain(|event| event.seq <= to);
             let Some(last) = events.last() else { break };
             after = last.seq;
-            self.send_all(events, &dead, report).await?;
+            self.send_all(events, self.screen.clone(), &dead, report).await?;
         }
         Ok(())
     }
@@ -128,7 +131,8 @@ impl<D: Destination> Replay<'_, D> {
             let dead = letters.iter().map(|letter| letter.seq).collect();
             let events =
                 letters.into_iter().map(|DeadLetter { seq, text, .. }| StoredEvent { seq, text }).collect();
-            self.send_all(events, &dead, report).await?;
+            // They were for this destination when they were given up.
+            self.send_all(events, self.screen.opened(), &dead, report).await?;
         }
         Ok(())
     }
@@ -151,26 +155,25 @@ impl<D: Destination> Replay<'_, D> {
     async fn send_all(
         &mut self,
         events: Vec<StoredEvent>,
+        screen: Screen,
         dead: &BTreeSet<u64>,
         report: &mut ReplayReport,
     ) -> Result<(), OutboxError> {
-        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
-        let batch =
-            Batch { first: first.seq, last: last.seq, events, dead: Vec::new(), attempts: 0, since_ms: None };
-        let mut stack = vec![batch];
+        let mut stack: Vec<Batch> = Batch::of(events, None).into_iter().collect();
         while let Some(batch) = stack.pop() {
-            let last = batch.last;
-            match self.send(batch).await {
-                Sent::Delivered(batch, over) => {
+            let mut delivered = Vec::new();
+            let sent = self.send(batch, &screen, &mut delivered).await;
+            report.delivered += to_u64(delivered.len());
+            delivered.retain(|seq| dead.contains(seq));
+            if !delivered.is_empty() {
+                report.resolved += to_u64(delivered.len());
+                self.ledger.resolve_dead(delivered).await?;
+            }
+            match sent {
+                Sent::Through(batch, over) => {
                     stack.extend(over);
+                    report.skipped += to_u64(batch.skipped.len());
                     report.rejected.extend(unfit(&batch));
-                    report.delivered += to_u64(batch.events.len());
-                    let seqs: Vec<u64> =
-                        batch.events.iter().map(|event| event.seq).filter(|seq| dead.contains(seq)).collect();
-                    if !seqs.is_empty() {
-                        report.resolved += to_u64(seqs.len());
-                        self.ledger.resolve_dead(seqs).await?;
-                    }
                     report.last_seq = Some(batch.last);
                 }
                 Sent::Halves(first, rest) => {
@@ -183,7 +186,7 @@ impl<D: Destination> Replay<'_, D> {
                     report
                         .rejected
                         .extend(events.map(|event| Rejected { seq: event.seq, reason: reason.clone() }));
-                    report.last_seq = Some(last);
+                    report.last_seq = Some(batch.last);
                 }
                 Sent::Stopped(why) => {
                     report.stopped = Some(why);
@@ -194,19 +197,40 @@ impl<D: Destination> Replay<'_, D> {
         Ok(())
     }
 
-    async fn send(&mut self, mut batch: Batch) -> Sent {
+    /// Sends a batch until the destination has said something final of it; adds the seqs that it took to `delivered`.
+    async fn send(&mut self, mut batch: Batch, screen: &Screen, delivered: &mut Vec<u64>) -> Sent {
         loop {
             batch.attempts += 1;
-            let (mut encoded, over);
-            (batch, encoded, over) = match encode(self.destination, self.clock.now_ms(), batch).await {
+            let (encoded, over);
+            let now_ms = self.clock.now_ms();
+            (batch, encoded, over) = match encode(self.destination, screen, now_ms, batch, usize::MAX).await {
                 Ok(done) => done,
                 Err((error, _)) => return Sent::Stopped(error),
             };
-            let Some(encoded) = encoded.take() else { return Sent::Delivered(batch, over) };
+            let Some(encoded) = encoded else { return Sent::Through(batch, over) };
+            let parcel = batch.parcel(encoded, self.clock.now_ms());
             let limit = self.limits.timeout;
-            let sent = tokio::time::timeout(limit, self.destination.send(encoded.body)).await;
+            let sent = tokio::time::timeout(limit, self.destination.send(parcel)).await;
             let (after, why) = match sent {
-                Ok(SendOutcome::Delivered) => return Sent::Delivered(batch, over),
+                Ok(SendOutcome::Delivered) => {
+                    delivered.extend(batch.settle(&[], &[]));
+                    return Sent::Through(batch, over);
+                }
+                Ok(SendOutcome::Received(receipt)) => match self.until_safe(receipt).await {
+                    Ok(()) => {
+                        delivered.extend(batch.settle(&[], &[]));
+                        return Sent::Through(batch, over);
+                    }
+                    Err(why) => (None, why),
+                },
+                Ok(SendOutcome::Partial(Partial { again, dead, then, why })) => {
+                    delivered.extend(batch.settle(&again, &dead));
+                    match then {
+                        _ if batch.events.is_empty() => return Sent::Through(batch, over),
+                        Then::Hold => return Sent::Stopped(why),
+                        Then::Retry(after) => (after, why),
+                    }
+                }
                 Ok(SendOutcome::TooLarge { .. } | SendOutcome::Rejected { .. }) if batch.events.len() > 1 => {
                     let half = batch.events.len().div_ceil(2);
                     let (first, rest) = batch.split(half);
@@ -229,12 +253,30 @@ impl<D: Destination> Replay<'_, D> {
             }
         }
     }
+
+    /// Waits until a body that was received is safe.
+    async fn until_safe(&self, receipt: Receipt) -> Result<(), String> {
+        let until = tokio::time::Instant::now() + receipt.within;
+        loop {
+            tokio::time::sleep(self.destination.confirm_every()).await;
+            let answer = confirm(self.destination, vec![receipt.token.clone()], self.limits.timeout).await;
+            if answer.as_ref().is_ok_and(|safe| safe.first() == Some(&true)) {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= until {
+                let why = "a body was received but not acknowledged in time";
+                return Err(answer.err().unwrap_or_else(|| why.to_owned()));
+            }
+        }
+    }
 }
 
 enum Sent {
-    Delivered(Batch, Option<Batch>),
+    /// What is left of it: dead letters and skipped events; and what did not fit.
+    Through(Batch, Option<Batch>),
     /// The lower half, and what comes behind it, the last on top.
     Halves(Batch, Vec<Batch>),
+    /// No event of it, for this reason.
     Rejected(Batch, String),
     Stopped(String),
 }

@@ -1,15 +1,17 @@
 //! A destination that does what a test tells it, and remembers what it was sent. A body is the seqs of its events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::{BodyBuilder, Delivery, Destination, Encoded, Limits, Push, SendOutcome, Target};
+use super::{
+    BodyBuilder, Delivery, Destination, Encoded, Limits, Parcel, Partial, Push, Receipt, Screen, SendOutcome,
+    Target, Then,
+};
 use crate::outbox::StoredEvent;
 use crate::secret::{SecretError, SecretSource};
 use crate::testing::{FakeClock, MemoryOutbox, NOW_MS};
@@ -48,6 +50,18 @@ impl Reply {
         Self::now(SendOutcome::TooLarge { why: "413".to_owned() })
     }
 
+    /// Received, and safe as soon as the script of acknowledgements says so.
+    pub(super) fn received(token: &str, within: Duration) -> Self {
+        Self::now(SendOutcome::Received(Receipt { token: token.to_owned(), within }))
+    }
+
+    /// These again, those dead, the rest taken.
+    pub(super) fn partial(again: Vec<u64>, dead: &[u64]) -> Self {
+        let dead = dead.iter().map(|seq| (*seq, "mapping".to_owned())).collect();
+        let partial = Partial { again, dead, then: Then::Retry(None), why: "429".to_owned() };
+        Self { arrived: true, ..Self::now(SendOutcome::Partial(partial)) }
+    }
+
     pub(super) fn hang() -> Self {
         Self { after: Duration::from_secs(86_400), ..Self::ok() }
     }
@@ -57,11 +71,14 @@ impl Reply {
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) at: Instant,
+    /// First and last seq of the batch.
+    pub(super) range: (u64, u64),
     pub(super) seqs: Vec<u64>,
     /// Requests under way when it started, itself included.
     pub(super) flying: usize,
 }
 
+type Acks = Box<dyn FnMut(&str) -> Result<bool, String> + Send>;
 type Script = Box<dyn FnMut(&Request) -> Reply + Send>;
 
 /// What the destination remembers; it outlives a restart of delivery.
@@ -73,6 +90,10 @@ pub(super) struct Record {
     pub(super) reloads: usize,
     /// The times that bodies were made for.
     pub(super) begun: Vec<i64>,
+    /// Bodies that were received: their seqs by token.
+    pub(super) received: BTreeMap<String, Vec<u64>>,
+    /// Times that acknowledgements were asked for.
+    pub(super) confirms: usize,
     flying: usize,
 }
 
@@ -85,6 +106,10 @@ pub(super) struct Hand {
     pub(super) secret_fails: Arc<Mutex<bool>>,
     /// Events that cannot be encoded.
     pub(super) unfit: Arc<Mutex<Vec<u64>>>,
+    /// Batches keep their bounds over a restart.
+    pub(super) keeps_bounds: Arc<Mutex<bool>>,
+    /// Whether a body that was received is safe now, by its token; an error for the whole question.
+    pub(super) acks: Arc<Mutex<Acks>>,
     changed: Arc<Notify>,
 }
 
@@ -95,12 +120,18 @@ impl Hand {
             script: Arc::new(Mutex::new(Box::new(script))),
             secret_fails: Arc::default(),
             unfit: Arc::default(),
+            keeps_bounds: Arc::default(),
+            acks: Arc::new(Mutex::new(Box::new(|_| Ok(true)))),
             changed: Arc::default(),
         }
     }
 
     pub(super) fn set(&self, script: impl FnMut(&Request) -> Reply + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    pub(super) fn set_acks(&self, acks: impl FnMut(&str) -> Result<bool, String> + Send + 'static) {
+        *self.acks.lock().unwrap() = Box::new(acks);
     }
 
     pub(super) fn requests(&self) -> Vec<Request> {
@@ -124,7 +155,8 @@ impl Hand {
 
     pub(super) fn target(&self, id: &str, limits: Limits) -> Target<Scripted> {
         let sender = Scripted { hand: self.clone(), limits: limits.clone() };
-        Target { id: id.to_owned(), destination: "scripted", endpoint: "memory".to_owned(), limits, sender }
+        let (id, endpoint, screen) = (id.to_owned(), "memory".to_owned(), Screen::default());
+        Target { id, destination: "scripted", endpoint, limits, screen, sender }
     }
 }
 
@@ -147,13 +179,16 @@ impl Destination for Scripted {
         })
     }
 
-    async fn send(&self, body: Bytes) -> SendOutcome {
-        let seqs: Vec<u64> =
-            std::str::from_utf8(&body).unwrap().split_whitespace().map(|seq| seq.parse().unwrap()).collect();
+    async fn send(&self, parcel: Parcel) -> SendOutcome {
+        let text = std::str::from_utf8(&parcel.body).unwrap();
+        let seqs: Vec<u64> = text.split_whitespace().map(|seq| seq.parse().unwrap()).collect();
+        assert_eq!(seqs, parcel.seqs);
+        let range = (parcel.first, parcel.last);
+        assert!(range.0 <= seqs[0] && *seqs.last().unwrap() <= range.1);
         let request = {
             let mut record = self.hand.record.lock().unwrap();
             record.flying += 1;
-            let request = Request { at: Instant::now(), seqs, flying: record.flying };
+            let request = Request { at: Instant::now(), range, seqs, flying: record.flying };
             record.requests.push(request.clone());
             request
         };
@@ -163,9 +198,19 @@ impl Destination for Scripted {
         if !reply.after.is_zero() {
             tokio::time::sleep(reply.after).await;
         }
+        if let SendOutcome::Received(receipt) = &reply.outcome {
+            let mut record = self.hand.record.lock().unwrap();
+            record.received.insert(receipt.token.clone(), request.seqs.clone());
+        }
+        let left: BTreeSet<u64> = match &reply.outcome {
+            SendOutcome::Partial(partial) => {
+                partial.again.iter().copied().chain(partial.dead.iter().map(|(seq, _)| *seq)).collect()
+            }
+            _ => BTreeSet::new(),
+        };
         if reply.arrived {
             let mut record = self.hand.record.lock().unwrap();
-            for seq in &request.seqs {
+            for seq in request.seqs.iter().filter(|seq| !left.contains(seq)) {
                 *record.arrived.entry(*seq).or_default() += 1;
             }
         }
@@ -179,6 +224,30 @@ impl Destination for Scripted {
             return SecretSource::parse("$POLICY_GATEWAY_NO_SUCH_KEY").unwrap().resolve().map(drop);
         }
         Ok(())
+    }
+
+    fn keeps_bounds(&self) -> bool {
+        *self.hand.keeps_bounds.lock().unwrap()
+    }
+
+    async fn confirm(&self, tokens: Vec<String>) -> Result<Vec<bool>, String> {
+        // As over the network: never at once.
+        tokio::task::yield_now().await;
+        self.hand.record.lock().unwrap().confirms += 1;
+        let mut safe = Vec::new();
+        for token in tokens {
+            let is_safe = (self.hand.acks.lock().unwrap())(&token)?;
+            safe.push(is_safe);
+            // A body is acknowledged once, as with Splunk.
+            let mut record = self.hand.record.lock().unwrap();
+            if let Some(seqs) = is_safe.then(|| record.received.remove(&token)).flatten() {
+                for seq in seqs {
+                    *record.arrived.entry(seq).or_default() += 1;
+                }
+            }
+        }
+        self.hand.changed.notify_waiters();
+        Ok(safe)
     }
 }
 
@@ -215,7 +284,7 @@ impl BodyBuilder for Seqs {
 
     fn finish(self) -> Result<Encoded, String> {
         let body = self.seqs.iter().map(|seq| format!("{seq:<9} ")).collect::<String>();
-        Ok(Encoded { body: body.into(), bytes_uncompressed: self.bytes as u64 })
+        Ok(Encoded { body: body.into(), bytes_uncompressed: self.bytes as u64, note: String::new() })
     }
 }
 
@@ -227,6 +296,7 @@ pub(super) fn limits(batch_events_max: usize) -> Limits {
         linger: Duration::from_millis(200),
         concurrency: 4,
         timeout: Duration::from_secs(10),
+        rate: None,
     }
 }
 

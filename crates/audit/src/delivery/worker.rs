@@ -10,12 +10,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::backoff::{BACKOFF_MAX, Jitter};
-use super::batch::{self, FillError, Filled, Landed};
+use super::batch::{self, FillError, Filled, Landed, Runway, Wanted};
 use super::clock::Clock;
-use super::destination::{Destination, Encoded, Limits};
+use super::destination::{Destination, Encoded, Limits, SendOutcome};
 use super::ledger::{Ledger, Shown};
 use super::line::{Change, Line};
-use crate::outbox::{BoxFuture, DeadLetter, DeliveryState, Outbox, OutboxError, StoredEvent};
+use super::screen::Screen;
+use crate::outbox::{Advance, Ahead, BoxFuture, DeliveryState, Outbox, OutboxError, StoredEvent};
 
 /// A change of the error text alone is kept in the store no more often than this.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -33,18 +34,25 @@ pub(super) struct Worker<D> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) limits: Limits,
+    pub(super) screen: Screen,
     pub(super) jitter: Jitter,
+    /// What an earlier run kept of batches past the cursor.
+    pub(super) ahead: Vec<Ahead>,
     /// Once set, the worker ends at that time at the latest.
     pub(super) deadline: watch::Receiver<Option<Instant>>,
     /// Asks for the secrets to be read anew.
     pub(super) reload: Arc<Notify>,
 }
 
-/// Moves of the cursor and reports of the state on their way to the store, one at a time.
+/// Moves of the cursor and what else is on its way to the store, one at a time.
 enum Saved {
     Cursor { position: u64, result: Result<(), OutboxError> },
+    Ahead { batches: Vec<Ahead>, result: Result<(), OutboxError> },
     Report { result: Result<(), OutboxError> },
 }
+
+/// What was asked about, by first seq and name, and which of it is safe.
+type Confirmed = (Vec<(u64, String)>, Result<Vec<bool>, String>);
 
 type FillResult = Result<Option<Filled>, (FillError, Vec<StoredEvent>)>;
 
@@ -61,10 +69,16 @@ struct Desk {
     /// Up to here no waiting for batches to fill.
     drain_to: u64,
     linger_until: Option<Instant>,
+    /// Where there is a rate: nothing more is read until then.
+    paced_until: Option<Instant>,
+    confirming: Option<BoxFuture<'static, Confirmed>>,
+    confirm_after: Option<Instant>,
     noticed_ms: Option<i64>,
     saving: Option<BoxFuture<'static, Saved>>,
     save_after: Option<Instant>,
-    unsaved: Option<(u64, Vec<DeadLetter>)>,
+    unsaved: Option<Advance>,
+    /// Batches ahead of the cursor that the destination has, and the store does not know of.
+    unkept: Vec<Ahead>,
     /// What the store was told last; `None` where that failed.
     reported: Option<(DeliveryState, Option<String>)>,
     report_after: Option<Instant>,
@@ -88,12 +102,12 @@ impl<D: Destination> Worker<D> {
             let deadline = *self.deadline.borrow_and_update();
             while let Some((batch, probe)) = desk.line.start(now) {
                 let fresh = desk.fresh.take_if(|(first, _)| *first == batch.first).map(|(_, body)| body);
-                let (destination, clock) = (Arc::clone(&self.destination), Arc::clone(&self.clock));
-                flights.push(batch::fly(destination, clock, batch, fresh, probe, self.limits.timeout));
+                flights.push(batch::fly(self.runway(), batch, fresh, probe));
             }
             // A body that could not start at once is made anew later, rather than kept beside its events.
             desk.fresh = None;
             self.fill(&mut desk, head_seq, now, deadline.is_some());
+            self.confirm(&mut desk, now);
             self.save(&mut desk, now);
             self.show(&desk);
             if deadline.is_some_and(|deadline| desk.may_stop(deadline, head_seq, now)) {
@@ -106,6 +120,10 @@ impl<D: Destination> Worker<D> {
                 filled = settled(&mut desk.filling) => {
                     desk.filling = None;
                     self.filled(&mut desk, filled);
+                }
+                confirmed = settled(&mut desk.confirming) => {
+                    desk.confirming = None;
+                    self.confirmed(&mut desk, confirmed);
                 }
                 saved = settled(&mut desk.saving) => {
                     desk.saving = None;
@@ -127,9 +145,20 @@ impl<D: Destination> Worker<D> {
         self.last_save(desk).await;
     }
 
+    fn runway(&self) -> Runway<D> {
+        Runway {
+            destination: Arc::clone(&self.destination),
+            clock: Arc::clone(&self.clock),
+            ledger: Arc::clone(&self.ledger),
+            screen: self.screen.clone(),
+            timeout: self.limits.timeout,
+        }
+    }
+
     fn desk(&self, head_seq: u64) -> Desk {
         let cursor = self.ledger.cursor();
-        let mut line = Line::new(self.limits.clone(), cursor.position, self.jitter.clone());
+        let mut line = Line::new(self.limits.clone(), &cursor, self.jitter.clone());
+        line.resume_ahead(self.ahead.clone());
         if head_seq > cursor.position {
             line.resume_state(cursor.state, cursor.last_error.clone());
         }
@@ -142,10 +171,14 @@ impl<D: Destination> Worker<D> {
             fill_failures: 0,
             drain_to: head_seq,
             linger_until: None,
+            paced_until: None,
+            confirming: None,
+            confirm_after: None,
             noticed_ms: None,
             saving: None,
             save_after: None,
             unsaved: None,
+            unkept: Vec::new(),
             reported: Some((cursor.state, cursor.last_error)),
             report_after: None,
             store_error: None,
@@ -157,6 +190,8 @@ impl<D: Destination> Worker<D> {
     /// Starts reading a batch where there is one to read, room for it, and no reason to wait for more.
     fn fill(&self, desk: &mut Desk, head_seq: u64, now: Instant, stopping: bool) {
         desk.fill_after = desk.fill_after.filter(|time| *time > now);
+        desk.paced_until = desk.paced_until.filter(|time| *time > now);
+        let bound = if desk.filling.is_none() && desk.carry.is_empty() { self.bound(desk) } else { None };
         let unread = head_seq > desk.line.read_to();
         if desk.filling.is_some() || (!unread && desk.carry.is_empty()) {
             return;
@@ -164,7 +199,9 @@ impl<D: Destination> Worker<D> {
         if stopping {
             desk.drain_to = head_seq;
         }
-        if desk.carry.is_empty() && desk.line.read_to() >= desk.drain_to {
+        let waiting = head_seq.saturating_sub(desk.line.read_to());
+        let is_full = waiting >= u64::try_from(self.limits.batch_events_max).unwrap_or(u64::MAX);
+        if desk.carry.is_empty() && desk.line.read_to() >= desk.drain_to && !is_full && bound.is_none() {
             let until = *desk.linger_until.get_or_insert_with(|| {
                 desk.noticed_ms = Some(self.clock.now_ms());
                 now + self.limits.linger
@@ -175,18 +212,77 @@ impl<D: Destination> Worker<D> {
             desk.drain_to = head_seq;
         }
         desk.linger_until = None;
-        if desk.fill_after.is_some() || !desk.line.may_fill(now) {
+        if desk.fill_after.is_some() || desk.paced_until.is_some() || !desk.line.may_fill(now) {
             return;
         }
+        // A second's worth at most, or the rate would come in lumps.
+        let rate =
+            self.limits.rate.map_or(usize::MAX, |rate| usize::try_from(rate.get()).unwrap_or(usize::MAX));
+        let wanted = Wanted {
+            read_to: desk.line.read_to(),
+            carry: std::mem::take(&mut desk.carry),
+            events_max: desk.line.events_max().min(rate),
+            bound,
+        };
         desk.filling = Some(Box::pin(batch::fill(
             Arc::clone(&self.destination),
             Arc::clone(&self.outbox),
             Arc::clone(&self.clock),
-            desk.line.read_to(),
-            std::mem::take(&mut desk.carry),
+            self.screen.clone(),
             self.limits.clone(),
-            desk.line.events_max(),
+            wanted,
         )));
+    }
+
+    /// Where the next batch has to end, if an earlier run left word of that.
+    fn bound(&self, desk: &mut Desk) -> Option<(u64, bool)> {
+        let read_to = desk.line.read_to();
+        let bound = desk.line.next_bound();
+        if desk.line.read_to() > read_to {
+            desk.take_settled();
+        }
+        bound
+    }
+
+    /// Asks after the bodies that were received and are not safe yet, one question at a time.
+    fn confirm(&self, desk: &mut Desk, now: Instant) {
+        desk.confirm_after = desk.confirm_after.filter(|time| *time > now);
+        if desk.confirming.is_some() || desk.confirm_after.is_some() {
+            return;
+        }
+        self.log(desk, now, |line| line.expire(now));
+        let asked = desk.line.unconfirmed();
+        if asked.is_empty() {
+            return;
+        }
+        let (destination, timeout) = (Arc::clone(&self.destination), self.limits.timeout);
+        desk.confirming = Some(Box::pin(async move {
+            let tokens = asked.iter().map(|(_, token)| token.clone()).collect();
+            let answer = batch::confirm(&*destination, tokens, timeout).await;
+            (asked, answer)
+        }));
+    }
+
+    fn confirmed(&self, desk: &mut Desk, (asked, answer): Confirmed) {
+        let now = Instant::now();
+        desk.confirm_after = Some(now + self.destination.confirm_every());
+        match answer {
+            Ok(safe) => {
+                for ((first, token), _) in asked.into_iter().zip(safe).filter(|(_, safe)| *safe) {
+                    self.log(desk, now, |line| line.confirmed(first, &token, now));
+                }
+                desk.take_settled();
+                // It is said once only: what the cursor cannot pass yet is kept by itself.
+                desk.unkept.append(&mut desk.line.take_unkept());
+            }
+            Err(why) => self.log(desk, now, |line| line.confirm_failed(why)),
+        }
+    }
+
+    fn log(&self, desk: &mut Desk, now: Instant, change: impl FnOnce(&mut Line) -> Vec<Change>) {
+        for change in change(&mut desk.line) {
+            desk.logged.log(self.ledger.id(), &change, desk.line.last_error(), now);
+        }
     }
 
     fn filled(&self, desk: &mut Desk, filled: FillResult) {
@@ -198,6 +294,7 @@ impl<D: Destination> Worker<D> {
                 desk.carry = carry;
                 desk.store_error = None;
                 desk.lost = false;
+                self.pace(desk, batch.events.len(), now);
                 desk.fresh = encoded.map(|encoded| (batch.first, encoded));
                 desk.line.enter(batch, now);
             }
@@ -214,6 +311,14 @@ impl<D: Destination> Worker<D> {
         }
     }
 
+    /// Waits before the next batch for as long as this one takes at the destination's rate.
+    fn pace(&self, desk: &mut Desk, events: usize, now: Instant) {
+        let Some(rate) = self.limits.rate else { return };
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        let takes = Duration::from_secs(u64::from(events)) / rate.get();
+        desk.paced_until = Some(desk.paced_until.map_or(now, |until| until.max(now)) + takes);
+    }
+
     fn landed(&self, desk: &mut Desk, landed: Landed) {
         let now = Instant::now();
         let Landed { batch, over, outcome, bytes } = landed;
@@ -223,18 +328,14 @@ impl<D: Destination> Worker<D> {
         if let Some(over) = over {
             desk.line.put_back(over, now);
         }
-        let changes = match outcome {
-            Some(outcome) => desk.line.landed(batch, outcome, now),
-            None => desk.line.retired(batch),
-        };
-        for change in changes {
-            desk.logged.log(self.ledger.id(), &change, desk.line.last_error(), now);
+        if matches!(outcome, Some(SendOutcome::Received(_))) && desk.confirming.is_none() {
+            desk.confirm_after.get_or_insert(now + self.destination.confirm_every());
         }
-        if let Some((position, mut dead)) = desk.line.take_settled() {
-            let unsaved = desk.unsaved.get_or_insert_with(|| (position, Vec::new()));
-            unsaved.0 = position;
-            unsaved.1.append(&mut dead);
-        }
+        self.log(desk, now, |line| match outcome {
+            Some(outcome) => line.landed(batch, outcome, now),
+            None => line.retired(batch),
+        });
+        desk.take_settled();
     }
 
     /// Starts the next write to the store, if there is something to write.
@@ -243,10 +344,17 @@ impl<D: Destination> Worker<D> {
         if desk.saving.is_some() || desk.save_after.is_some() {
             return;
         }
-        if let Some((position, dead)) = &desk.unsaved {
-            let (position, dead, ledger) = (*position, dead.clone(), Arc::clone(&self.ledger));
+        if !desk.unkept.is_empty() {
+            let (batches, ledger) = (std::mem::take(&mut desk.unkept), Arc::clone(&self.ledger));
             desk.saving = Some(Box::pin(async move {
-                Saved::Cursor { position, result: ledger.advance(position, dead).await }
+                Saved::Ahead { result: ledger.keep_ahead(batches.clone()).await, batches }
+            }));
+            return;
+        }
+        if let Some(advance) = &desk.unsaved {
+            let (advance, ledger) = (advance.clone(), Arc::clone(&self.ledger));
+            desk.saving = Some(Box::pin(async move {
+                Saved::Cursor { position: advance.position, result: ledger.advance(advance).await }
             }));
             return;
         }
@@ -270,12 +378,18 @@ impl<D: Destination> Worker<D> {
         match saved {
             Saved::Cursor { position, result: Ok(()) } => {
                 desk.store_error = None;
-                if let Some((unsaved, dead)) = &mut desk.unsaved {
-                    dead.retain(|letter| letter.seq > position);
-                    if *unsaved <= position {
+                if let Some(unsaved) = &mut desk.unsaved {
+                    unsaved.dead.retain(|letter| letter.seq > position);
+                    if unsaved.position <= position {
                         desk.unsaved = None;
                     }
                 }
+            }
+            Saved::Ahead { result: Ok(()), .. } => desk.store_error = None,
+            Saved::Ahead { batches, result: Err(error) } => {
+                desk.unkept.extend(batches);
+                desk.store_error = Some(format!("an acknowledged batch could not be noted down: {error}"));
+                desk.save_after = Some(now + STORE_WAIT);
             }
             Saved::Cursor { result: Err(error), .. } => {
                 if desk.store_error.is_none() {
@@ -313,20 +427,25 @@ impl<D: Destination> Worker<D> {
     }
 
     async fn last_save(&self, desk: Desk) {
-        let Desk { saving, unsaved, .. } = desk;
+        let Desk { saving, unsaved, unkept, .. } = desk;
         let save = async {
             let before = match saving {
                 Some(saving) => Some(saving.await),
                 None => None,
             };
-            let Some((position, mut dead)) = unsaved else { return };
+            if !unkept.is_empty()
+                && let Err(error) = self.ledger.keep_ahead(unkept).await
+            {
+                tracing::error!(destination = self.ledger.id(), %error, "cannot note down acknowledged batches");
+            }
+            let Some(mut advance) = unsaved else { return };
             if let Some(Saved::Cursor { position: saved, result: Ok(()) }) = before {
-                dead.retain(|letter| letter.seq > saved);
-                if position <= saved {
+                advance.dead.retain(|letter| letter.seq > saved);
+                if advance.position <= saved {
                     return;
                 }
             }
-            if let Err(error) = self.ledger.advance(position, dead).await {
+            if let Err(error) = self.ledger.advance(advance).await {
                 tracing::error!(destination = self.ledger.id(), %error, "cannot move the cursor: some events will be sent again");
             }
         };
@@ -340,6 +459,16 @@ impl<D: Destination> Worker<D> {
 }
 
 impl Desk {
+    /// Takes over what the cursor may pass now.
+    fn take_settled(&mut self) {
+        let Some(mut advance) = self.line.take_settled() else { return };
+        if let Some(mut before) = self.unsaved.take() {
+            before.dead.append(&mut advance.dead);
+            advance.dead = before.dead;
+        }
+        self.unsaved = Some(advance);
+    }
+
     /// State and error as shown: a store that fails is no better than a destination that fails.
     fn state(&self) -> (DeliveryState, Option<String>) {
         let (state, error) = (self.line.state(), self.line.last_error());
@@ -370,7 +499,9 @@ impl Desk {
             None if self.reported.as_ref() != Some(&self.state()) => self.report_after,
             save_after => save_after,
         };
-        let wake = [self.line.next_wake(), self.linger_until, store, self.fill_after, deadline];
+        let (paced, confirm) = (self.paced_until, self.confirm_after);
+        let wake =
+            [self.line.next_wake(), self.linger_until, store, self.fill_after, paced, confirm, deadline];
         let wake = wake.into_iter().flatten().min();
         debug_assert!(wake.is_none_or(|time| time > now), "the worker would spin");
         wake

@@ -1,41 +1,236 @@
 //! Destinations: their configuration and what each puts on the wire. A destination is one folder (`config.rs`, pure
-//! `encode.rs`, `send.rs`, tests) and a variant here. Deliberately absent: when and how often something is
-//! sent, which is `delivery`'s.
+//! `encode.rs`, `send.rs`, tests) and a line in the table below. What all of them share lies beside the folders:
+//! `common` settings, `check` of configurations, `http`, bodies, pieces of events. Deliberately absent: when and how
+//! often something is sent, which is `delivery`'s.
 
+pub mod body;
+mod check;
+mod common;
+pub mod compress;
 pub mod datadog_logs;
+pub mod http;
+pub(crate) mod pieces;
 mod probe;
+pub mod shrink;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-use bytes::Bytes;
 use policy::problems::Problem;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use uuid::Uuid;
 
-use crate::delivery::{BodyBuilder, Destination, Encoded, Limits, Push, SendOutcome};
+use crate::delivery::{BodyBuilder, Destination, Encoded, Limits, Parcel, Push, Screen, SendOutcome};
 use crate::outbox::StoredEvent;
-use crate::secret::SecretError;
-use datadog_logs::{DatadogBody, DatadogDestination, DatadogLogs, RawDatadogLogs};
+use crate::secret::{SecretError, SecretSource};
 
+pub use common::Common;
 pub use probe::{TestError, TestReport, test};
 
 /// Names of the contract that this version does not build yet.
-const NOT_BUILT: [&str; 8] =
-    ["splunk_hec", "elastic", "s3", "azure_monitor", "webhook", "otlp", "stdout", "file"];
-/// Names that are built.
-const BUILT: [&str; 1] = ["datadog_logs"];
+const NOT_BUILT: &[&str] =
+    &["splunk_hec", "elastic", "s3", "azure_monitor", "webhook", "otlp", "stdout", "file"];
 /// An id stands in URLs, metric labels and file names.
 const ID_CHARS_MAX: usize = 64;
 
-/// One entry of `exports`, as written in the configuration; for its schema.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum RawExport {
+/// A kind of destination: its checked configuration, and how to get from there to a sender.
+pub trait Kind: Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
+    /// The contract's name: `datadog_logs`.
+    const NAME: &'static str;
+    /// The configuration as written, but for `id` and the settings of [`Common`], which are none of a kind's business.
+    type Raw: DeserializeOwned + JsonSchema;
+    /// What sends.
+    type Sender: Destination;
+
+    /// Checks everything and fills in the defaults; reads nothing from outside.
+    ///
+    /// # Errors
+    /// Every problem, with its path under `path_prefix`.
+    fn read(raw: &Self::Raw, path_prefix: &str) -> Result<Self, Vec<Problem>>;
+
+    /// Where it goes, without anything secret.
+    fn endpoint(&self) -> &str;
+
+    /// Batch sizes, waits and timeouts.
+    fn limits(&self) -> Limits;
+
+    /// Where its secrets come from, each with the field that it is in.
+    fn secrets(&self) -> Vec<(&'static str, &SecretSource)>;
+
+    /// Reads the secrets and sets up the client.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    fn sender(&self) -> Result<Self::Sender, ExportError>;
+
+    /// What to search for there to find an event.
+    fn look_for(&self, event_id: Uuid) -> String {
+        format!("event id {event_id}")
+    }
+}
+
+/// Makes the enums over all kinds and the matches on them.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident($config:ty);)+) => {
+        /// The kinds of destinations.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum DestinationConfig {
+            $($(#[$doc])* $variant($config),)+
+        }
+
+        /// Any destination, ready to send.
+        pub enum Exporter {
+            $($(#[$doc])* $variant(<$config as Kind>::Sender),)+
+        }
+
+        /// A body of any destination.
+        pub enum ExportBody {
+            $($(#[$doc])* $variant(<<$config as Kind>::Sender as Destination>::Builder),)+
+        }
+
+        /// Names that are built.
+        const BUILT: &[&str] = &[$(<$config as Kind>::NAME),+];
+
+        impl DestinationConfig {
+            fn read(name: &str, entry: &Value, path_prefix: &str) -> Option<Result<Self, Vec<Problem>>> {
+                $(if name == <$config as Kind>::NAME {
+                    let raw = policy::problems::read_all::<<$config as Kind>::Raw>(entry, path_prefix);
+                    let config = raw.and_then(|raw| <$config as Kind>::read(&raw, path_prefix));
+                    return Some(config.map(Self::$variant));
+                })+
+                None
+            }
+
+            fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$config as Kind>::NAME,)+
+                }
+            }
+
+            fn endpoint(&self) -> &str {
+                match self {
+                    $(Self::$variant(config) => Kind::endpoint(config),)+
+                }
+            }
+
+            fn limits(&self) -> Limits {
+                match self {
+                    $(Self::$variant(config) => Kind::limits(config),)+
+                }
+            }
+
+            fn secrets(&self) -> Vec<(&'static str, &SecretSource)> {
+                match self {
+                    $(Self::$variant(config) => Kind::secrets(config),)+
+                }
+            }
+
+            fn look_for(&self, event_id: Uuid) -> String {
+                match self {
+                    $(Self::$variant(config) => Kind::look_for(config, event_id),)+
+                }
+            }
+        }
+
+        impl Exporter {
+            /// Reads the secrets and sets up the client.
+            ///
+            /// # Errors
+            /// [`ExportError`].
+            pub fn new(export: &ExportConfig) -> Result<Self, ExportError> {
+                match &export.destination {
+                    $(DestinationConfig::$variant(config) => config.sender().map(Self::$variant),)+
+                }
+            }
+        }
+
+        impl Destination for Exporter {
+            type Builder = ExportBody;
+
+            fn begin(&self, now_ms: i64) -> Result<ExportBody, String> {
+                match self {
+                    $(Self::$variant(destination) => destination.begin(now_ms).map(ExportBody::$variant),)+
+                }
+            }
+
+            async fn send(&self, parcel: Parcel) -> SendOutcome {
+                // Boxed: a flight must not be as large as the largest kind's.
+                match self {
+                    $(Self::$variant(destination) => Box::pin(destination.send(parcel)).await,)+
+                }
+            }
+
+            async fn reload_secrets(&self) -> Result<(), SecretError> {
+                match self {
+                    $(Self::$variant(destination) => destination.reload_secrets().await,)+
+                }
+            }
+
+            fn keeps_bounds(&self) -> bool {
+                match self {
+                    $(Self::$variant(destination) => destination.keeps_bounds(),)+
+                }
+            }
+
+            async fn confirm(&self, tokens: Vec<String>) -> Result<Vec<bool>, String> {
+                match self {
+                    $(Self::$variant(destination) => Box::pin(destination.confirm(tokens)).await,)+
+                }
+            }
+
+            fn confirm_every(&self) -> std::time::Duration {
+                match self {
+                    $(Self::$variant(destination) => destination.confirm_every(),)+
+                }
+            }
+        }
+
+        impl BodyBuilder for ExportBody {
+            fn push(&mut self, event: &StoredEvent) -> Push {
+                match self {
+                    $(Self::$variant(body) => body.push(event),)+
+                }
+            }
+
+            fn finish(self) -> Result<Encoded, String> {
+                match self {
+                    $(Self::$variant(body) => body.finish(),)+
+                }
+            }
+        }
+
+        /// The schema of one entry of `exports`: a kind's own settings and those that all kinds share.
+        fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
+            vec![$(common::with_common(<$config as Kind>::Raw::json_schema(generator), generator)),+]
+        }
+    };
+}
+
+kinds! {
     /// Datadog Logs.
-    DatadogLogs(RawDatadogLogs),
+    DatadogLogs(datadog_logs::DatadogLogs);
+}
+
+/// One entry of `exports`, as written in the configuration; for its schema.
+#[derive(Clone, Copy, Debug)]
+pub struct RawExport;
+
+impl JsonSchema for RawExport {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RawExport".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let kinds = schemas(generator);
+        schemars::json_schema!({
+            "description": "One entry of `exports`, as written in the configuration.",
+            "anyOf": kinds,
+        })
+    }
 }
 
 /// A destination, checked and complete. Secrets are still sources: nothing was read from outside.
@@ -45,13 +240,8 @@ pub struct ExportConfig {
     pub id: String,
     /// What it is and where it goes.
     pub destination: DestinationConfig,
-}
-
-/// The kinds of destinations.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DestinationConfig {
-    /// Datadog Logs.
-    DatadogLogs(DatadogLogs),
+    /// What of the log it gets to see, and how fast.
+    pub common: Common,
 }
 
 /// Why a configured destination cannot be served.
@@ -68,95 +258,46 @@ pub enum ExportError {
 impl ExportConfig {
     /// The contract's name of the kind: `datadog_logs`.
     pub fn destination_name(&self) -> &'static str {
-        match &self.destination {
-            DestinationConfig::DatadogLogs(_) => "datadog_logs",
-        }
+        self.destination.name()
     }
 
     /// Where it goes, without anything secret.
     pub fn endpoint(&self) -> &str {
-        match &self.destination {
-            DestinationConfig::DatadogLogs(config) => config.endpoint.as_str(),
-        }
+        self.destination.endpoint()
     }
 
-    /// Batch sizes, waits and timeouts.
+    /// Batch sizes, waits, timeouts and the rate.
     pub fn limits(&self) -> Limits {
-        match &self.destination {
-            DestinationConfig::DatadogLogs(config) => config.limits(),
-        }
+        Limits { rate: self.common.rate_limit, ..self.destination.limits() }
+    }
+
+    /// What to search for there to find an event.
+    pub fn look_for(&self, event_id: Uuid) -> String {
+        self.destination.look_for(event_id)
+    }
+
+    /// What of the log it gets to see; reads the secret of pseudonyms, where there is one.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn screen(&self) -> Result<Screen, SecretError> {
+        self.common.screen()
+    }
+
+    /// Where its secrets come from, each with the field that it is in.
+    pub fn secrets(&self) -> Vec<(&'static str, &SecretSource)> {
+        let pseudonyms = self.common.pseudonymise_users.iter().map(|source| ("pseudonymise_users", source));
+        self.destination.secrets().into_iter().chain(pseudonyms).collect()
     }
 
     /// Whether the secrets can be had now, without keeping them: for `check`.
     ///
     /// # Errors
-    /// The first [`SecretError`].
-    pub fn check_secrets(&self) -> Result<(), SecretError> {
-        match &self.destination {
-            DestinationConfig::DatadogLogs(config) => config.api_key.resolve().map(drop),
-        }
-    }
-}
-
-/// Any destination, ready to send.
-pub enum Exporter {
-    /// Datadog Logs.
-    DatadogLogs(DatadogDestination),
-}
-
-/// A body of any destination.
-pub enum ExportBody {
-    /// Datadog Logs.
-    DatadogLogs(DatadogBody),
-}
-
-impl Exporter {
-    /// Reads the secrets and sets up the client.
-    ///
-    /// # Errors
-    /// [`ExportError`].
-    pub fn new(export: &ExportConfig) -> Result<Self, ExportError> {
-        match &export.destination {
-            DestinationConfig::DatadogLogs(config) => {
-                Ok(Self::DatadogLogs(DatadogDestination::new(config.clone())?))
-            }
-        }
-    }
-}
-
-impl Destination for Exporter {
-    type Builder = ExportBody;
-
-    fn begin(&self, now_ms: i64) -> Result<ExportBody, String> {
-        match self {
-            Self::DatadogLogs(destination) => destination.begin(now_ms).map(ExportBody::DatadogLogs),
-        }
-    }
-
-    async fn send(&self, body: Bytes) -> SendOutcome {
-        match self {
-            Self::DatadogLogs(destination) => destination.send(body).await,
-        }
-    }
-
-    async fn reload_secrets(&self) -> Result<(), SecretError> {
-        match self {
-            Self::DatadogLogs(destination) => destination.reload_secrets().await,
-        }
-    }
-}
-
-impl BodyBuilder for ExportBody {
-    fn push(&mut self, event: &StoredEvent) -> Push {
-        match self {
-            Self::DatadogLogs(body) => body.push(event),
-        }
-    }
-
-    fn finish(self) -> Result<Encoded, String> {
-        match self {
-            Self::DatadogLogs(body) => body.finish(),
-        }
+    /// The first [`SecretError`], with the field it is in.
+    pub fn check_secrets(&self) -> Result<(), (&'static str, SecretError)> {
+        self.secrets()
+            .into_iter()
+            .try_for_each(|(field, secret)| secret.resolve().map(drop).map_err(|error| (field, error)))
     }
 }
 
@@ -173,28 +314,29 @@ pub fn parse(value: &Value, path_prefix: &str) -> Result<ExportConfig, Vec<Probl
     let Some(name) = entry.get("destination") else {
         return Err(at("destination", format!("is missing: give {}", known())));
     };
-    match name.as_str() {
-        Some("datadog_logs") => {
-            let raw: RawDatadogLogs = policy::problems::read_all(value, path_prefix)?;
-            let id = raw.id.clone().unwrap_or_else(|| "datadog_logs".to_owned());
-            let mut problems = id_problem(&id, path_prefix);
-            match raw.validate(path_prefix) {
-                Ok(config) if problems.is_empty() => {
-                    Ok(ExportConfig { id, destination: DestinationConfig::DatadogLogs(config) })
-                }
-                Ok(_) => Err(problems),
-                Err(more) => {
-                    problems.extend(more);
-                    Err(problems)
-                }
-            }
+    let Some(name) = name.as_str() else {
+        return Err(at("destination", format!("must be a string: give {}", known())));
+    };
+    if NOT_BUILT.contains(&name) {
+        let built = BUILT.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let message =
+            format!("`{name}` is not built yet in this version: remove the entry, or use one of {built}");
+        return Err(at("destination", message));
+    }
+    let mut problems = Vec::new();
+    let (rest, id, common) = common::take(entry, path_prefix, &mut problems);
+    let Some(destination) = DestinationConfig::read(name, &rest, path_prefix) else {
+        return Err(at("destination", format!("`{name}` is not known: give {}", known())));
+    };
+    let id = id.unwrap_or_else(|| name.to_owned());
+    problems.extend(id_problem(&id, path_prefix));
+    match destination {
+        Ok(destination) if problems.is_empty() => Ok(ExportConfig { id, destination, common }),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more);
+            Err(problems)
         }
-        Some(name) if NOT_BUILT.contains(&name) => Err(at(
-            "destination",
-            format!("`{name}` is not built yet in this version: remove the entry, or use `datadog_logs`"),
-        )),
-        Some(name) => Err(at("destination", format!("`{name}` is not known: give {}", known()))),
-        None => Err(at("destination", format!("must be a string: give {}", known()))),
     }
 }
 
@@ -252,7 +394,9 @@ fn id_problem(id: &str, path_prefix: &str) -> Vec<Problem> {
 }
 
 fn known() -> String {
-    let built = BUILT.map(|name| format!("`{name}`")).join(", ");
-    let later = NOT_BUILT.map(|name| format!("`{name}`")).join(", ");
-    format!("{built} (not built yet in this version: {later})")
+    let names = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if NOT_BUILT.is_empty() {
+        return names(BUILT);
+    }
+    format!("{} (not built yet in this version: {})", names(BUILT), names(NOT_BUILT))
 }

@@ -89,10 +89,10 @@ async fn test(config: &Config, id: Option<&str>, json: bool) -> anyhow::Result<E
         let (line, result) = match audit::export::test(export, &SystemClock).await {
             Ok(report) => (
                 format!(
-                    "{}: the event arrived in {} ms; look for @event.id:{}",
-                    export.id, report.round_trip_ms, report.event_id
+                    "{}: the event arrived in {} ms; look for {}",
+                    export.id, report.round_trip_ms, report.look_for
                 ),
-                json!({ "id": export.id, "ok": true, "event_id": report.event_id,
+                json!({ "id": export.id, "ok": true, "event_id": report.event_id, "look_for": report.look_for,
                     "round_trip_ms": report.round_trip_ms }),
             ),
             Err(error) => {
@@ -128,8 +128,17 @@ async fn status(config: &Config, id: Option<&str>, json: bool) -> anyhow::Result
     if json {
         output.json(&json!({ "source": source, "exports": rows }))?;
     } else {
-        let columns =
-            ["id", "state", "accepted", "delivered", "pending", "dead", "lag_seconds", "last_error"];
+        let columns = [
+            "id",
+            "state",
+            "accepted",
+            "delivered",
+            "pending",
+            "dead",
+            "skipped",
+            "lag_seconds",
+            "last_error",
+        ];
         let cell = |row: &Value, column: &str| match row.get(column) {
             None | Some(Value::Null) => "-".to_owned(),
             Some(Value::String(text)) => text.clone(),
@@ -166,6 +175,7 @@ async fn from_store(config: &Config) -> anyhow::Result<Vec<Value>> {
                 position: head,
                 ..Cursor::default()
             });
+            let settled = cursor.position.saturating_sub(cursor.start).saturating_sub(cursor.skipped);
             let oldest = Filter { after_seq: Some(cursor.position), limit: Some(1), ..Filter::default() };
             let lag_seconds = match store.query(&oldest).next().transpose()? {
                 Some(event) => age_seconds(&event.text),
@@ -176,10 +186,11 @@ async fn from_store(config: &Config) -> anyhow::Result<Vec<Value>> {
                 "destination": export.destination_name(),
                 "endpoint": export.endpoint(),
                 "state": cursor.state,
-                "accepted": head.saturating_sub(cursor.start),
-                "delivered": cursor.position.saturating_sub(cursor.start).saturating_sub(cursor.dead),
+                "accepted": head.saturating_sub(cursor.start).saturating_sub(cursor.skipped),
+                "delivered": settled.saturating_sub(cursor.dead),
                 "pending": head.saturating_sub(cursor.position),
                 "dead": cursor.dead,
+                "skipped": cursor.skipped,
                 "lag_seconds": lag_seconds,
                 "last_error": cursor.last_error,
             }));

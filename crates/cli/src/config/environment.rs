@@ -18,6 +18,8 @@ const SECRETS: &[&str] = &[
     "moderation.api_key",
     "exports.*.api_key",
     "exports.*.token",
+    "exports.*.password",
+    "exports.*.pseudonymise_users",
     "exports.*.secret",
     "exports.*.client_secret",
     "exports.*.headers.*",

@@ -131,8 +131,8 @@ fn exports(raw: &RawConfig, problems: &mut Vec<Problem>) -> Vec<ExportConfig> {
         }
     };
     for (at, export) in exports.iter().enumerate() {
-        if let Err(error) = export.check_secrets() {
-            problems.push(Problem::new(format!("exports[{at}].api_key"), error.to_string()));
+        if let Err((field, error)) = export.check_secrets() {
+            problems.push(Problem::new(format!("exports[{at}].{field}"), error.to_string()));
         }
     }
     exports

@@ -94,14 +94,16 @@ impl fmt::Debug for DestinationMetrics {
 type Count = fn(&DestinationStatus) -> u64;
 
 const COUNTERS: &[(&str, &str, Count)] = &[
-    ("export_accepted", "Events that are the destination's concern", |status| status.accepted),
     ("export_delivered", "Events that the destination took", |status| status.delivered),
+    ("export_skipped", "Events that filters or sampling left out", |status| status.skipped),
     ("export_requests", "Requests sent", |status| status.requests),
     ("export_retries", "Requests with a batch that had been tried before", |status| status.retries),
     ("export_bytes_sent", "Bytes of bodies as sent", |status| status.bytes_sent),
 ];
 
 const GAUGES: &[(&str, &str, Count)] = &[
+    // Events that are skipped once they are looked at leave it again.
+    ("export_accepted", "Events that are the destination's concern", |status| status.accepted),
     ("export_pending", "Events still to be delivered", |status| status.pending),
     ("export_dead", "Events that the destination will not take, not replayed yet", |status| status.dead),
     ("export_held", "1 where a person must mend something, else 0", |status| {

@@ -42,6 +42,8 @@ pub(crate) struct Status {
     delivered: u64,
     pending: u64,
     dead: u64,
+    /// Left out by the destination's filters or sampling; not among the accepted.
+    skipped: u64,
     lag_seconds: f64,
     last_error: Option<String>,
 }
@@ -55,6 +57,9 @@ pub(crate) struct Test {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     event_id: Option<Uuid>,
+    /// What to search for there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    look_for: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trip_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,6 +72,8 @@ pub(crate) struct Test {
 pub(crate) struct Replayed {
     delivered: u64,
     resolved: u64,
+    /// Left out by the destination's filters or sampling.
+    skipped: u64,
     rejected: Vec<Rejected>,
     stopped: Option<String>,
     last_seq: Option<u64>,
@@ -113,10 +120,17 @@ pub(crate) async fn test(exports: &dyn Exports, id: &str) -> Result<Response<Byt
         Ok(report) => Test {
             ok: true,
             event_id: Some(report.event_id),
+            look_for: Some(report.look_for),
             round_trip_ms: Some(report.round_trip_ms),
             error: None,
         },
-        Err(error) => Test { ok: false, event_id: None, round_trip_ms: None, error: Some(error.to_string()) },
+        Err(error) => Test {
+            ok: false,
+            event_id: None,
+            look_for: None,
+            round_trip_ms: None,
+            error: Some(error.to_string()),
+        },
     }))
 }
 
@@ -139,6 +153,7 @@ impl From<DestinationStatus> for Status {
             delivered: status.delivered,
             pending: status.pending,
             dead: status.dead,
+            skipped: status.skipped,
             lag_seconds: status.lag_seconds,
             last_error: status.last_error,
         }
@@ -151,6 +166,7 @@ impl From<ReplayReport> for Replayed {
         Self {
             delivered: report.delivered,
             resolved: report.resolved,
+            skipped: report.skipped,
             rejected: rejected.map(|one| Rejected { seq: one.seq, reason: one.reason }).collect(),
             stopped: report.stopped,
             last_seq: report.last_seq,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use audit::event::Outcome;
 use audit::log::AuditLog;
-use audit::outbox::{Cursor, DeadLetter, Outbox};
+use audit::outbox::{Advance, Cursor, DeadLetter, Outbox};
 use proptest::prelude::*;
 use store::Store;
 use uuid::Uuid;
@@ -152,7 +152,10 @@ impl Model {
                         known.dead += 1;
                     }
                     known.position = position;
-                    let cursor = store.advance(DESTINATIONS[destination], position, dead).await.unwrap();
+                    let cursor = store
+                        .advance(DESTINATIONS[destination], Advance { dead, ..Advance::to(position) })
+                        .await
+                        .unwrap();
                     assert_eq!(cursor, *known);
                 }
             }

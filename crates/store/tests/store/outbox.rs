@@ -1,7 +1,7 @@
 //! What `Outbox` promises.
 
 use audit::log::AuditLog;
-use audit::outbox::{DeadLetter, DeliveryState, Outbox, OutboxError};
+use audit::outbox::{Advance, Ahead, DeadLetter, DeliveryState, Outbox, OutboxError};
 use store::Store;
 
 use crate::events::{crash, open, seqs, serve, standalone};
@@ -75,11 +75,11 @@ async fn a_new_destination_starts_at_the_head_and_keeps_its_place() {
     assert_eq!((cursor.start, cursor.position, cursor.dead), (3, 3, 0));
     append(&store, 5).await;
     assert_eq!(store.cursor("datadog").await.unwrap(), cursor);
-    let cursor = store.advance("datadog", 5, Vec::new()).await.unwrap();
+    let cursor = store.advance("datadog", Advance::to(5)).await.unwrap();
     assert_eq!((cursor.start, cursor.position), (3, 5));
     // Late and wild calls change nothing.
-    assert_eq!(store.advance("datadog", 4, Vec::new()).await.unwrap(), cursor);
-    let cursor = store.advance("datadog", 4000, Vec::new()).await.unwrap();
+    assert_eq!(store.advance("datadog", Advance::to(4)).await.unwrap(), cursor);
+    let cursor = store.advance("datadog", Advance::to(4000)).await.unwrap();
     assert_eq!(cursor.position, 8);
     store.report("datadog", DeliveryState::Held, Some("401".to_owned())).await.unwrap();
     let left = dir.path().join("left.db");
@@ -100,10 +100,19 @@ async fn dead_letters_are_counted_once_and_resolved() {
     let store = open(&path);
     store.cursor("datadog").await.unwrap();
     append(&store, 6).await;
-    let cursor = store.advance("datadog", 4, vec![letter(2), letter(4)]).await.unwrap();
+    let cursor = store
+        .advance("datadog", Advance { dead: vec![letter(2), letter(4)], ..Advance::to(4) })
+        .await
+        .unwrap();
     assert_eq!((cursor.position, cursor.dead), (4, 2));
     // The same again, as after an answer that got lost.
-    assert_eq!(store.advance("datadog", 4, vec![letter(2), letter(4)]).await.unwrap(), cursor);
+    assert_eq!(
+        store
+            .advance("datadog", Advance { dead: vec![letter(2), letter(4)], ..Advance::to(4) })
+            .await
+            .unwrap(),
+        cursor
+    );
     assert_eq!(store.dead_letters("datadog", 0, 10).await.unwrap(), [letter(2), letter(4)]);
     assert_eq!(store.dead_letters("datadog", 2, 10).await.unwrap(), [letter(4)]);
     assert_eq!(store.dead_letters("datadog", 0, 1).await.unwrap(), [letter(2)]);
@@ -117,10 +126,45 @@ async fn dead_letters_are_counted_once_and_resolved() {
 }
 
 #[tokio::test]
+async fn what_is_kept_ahead_outlives_a_crash_and_goes_with_the_cursor() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let store = open(&path);
+    store.cursor("splunk").await.unwrap();
+    append(&store, 30).await;
+    let ahead = |first, last, settled| Ahead { first, last, settled, skipped: u64::from(settled) };
+    let (one, two, three) = (ahead(1, 10, false), ahead(11, 20, true), ahead(21, 30, false));
+    store.keep_ahead("splunk", vec![one, two]).await.unwrap();
+    store.keep_ahead("splunk", vec![three]).await.unwrap();
+    store.keep_ahead("other", vec![one]).await.unwrap();
+    assert_eq!(store.ahead("splunk").await.unwrap(), [one, two, three]);
+    // Halves take the place of the whole.
+    let halves = [ahead(21, 25, false), ahead(26, 30, false)];
+    store.keep_ahead("splunk", vec![halves[0]]).await.unwrap();
+    assert_eq!(store.ahead("splunk").await.unwrap(), [one, two, halves[0]]);
+    store.keep_ahead("splunk", vec![halves[1]]).await.unwrap();
+    let left = dir.path().join("left.db");
+    crash(&path, &left);
+    let store = open(&left);
+    assert_eq!(store.ahead("splunk").await.unwrap(), [one, two, halves[0], halves[1]]);
+    let cursor = store.advance("splunk", Advance { skipped: 3, ..Advance::to(20) }).await.unwrap();
+    assert_eq!((cursor.position, cursor.skipped), (20, 3));
+    assert_eq!(store.ahead("splunk").await.unwrap(), halves);
+    assert_eq!(store.ahead("other").await.unwrap(), [one]);
+    // The same again, as after an answer that got lost.
+    assert_eq!(store.advance("splunk", Advance { skipped: 3, ..Advance::to(20) }).await.unwrap(), cursor);
+    store.close().await.unwrap();
+    drop(store);
+    let store = open(&left);
+    assert_eq!(store.cursor("splunk").await.unwrap(), cursor);
+}
+
+#[tokio::test]
 async fn a_destination_without_a_cursor_cannot_advance() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("gateway.db"));
-    let error = store.advance("nobody", 1, vec![letter(1)]).await.unwrap_err();
+    let error =
+        store.advance("nobody", Advance { dead: vec![letter(1)], ..Advance::to(1) }).await.unwrap_err();
     assert!(matches!(&error, OutboxError::Store(why) if why.contains("`nobody`")), "{error}");
     store.resolve_dead("nobody", vec![1]).await.unwrap_err();
     assert_eq!(store.dead_letters("nobody", 0, 10).await.unwrap(), []);
@@ -132,7 +176,7 @@ async fn a_closed_store_says_so() {
     let store = open(&dir.path().join("gateway.db"));
     store.cursor("datadog").await.unwrap();
     store.close().await.unwrap();
-    for result in [store.cursor("datadog").await, store.advance("datadog", 1, Vec::new()).await] {
+    for result in [store.cursor("datadog").await, store.advance("datadog", Advance::to(1)).await] {
         assert!(result.unwrap_err().to_string().contains("it is closed"));
     }
 }

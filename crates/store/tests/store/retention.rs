@@ -1,7 +1,7 @@
 //! What retention deletes, and what it must not.
 
 use audit::log::AuditLog;
-use audit::outbox::{Outbox, OutboxError};
+use audit::outbox::{Advance, Outbox, OutboxError};
 use store::{Retained, Store, StoreOptions};
 
 use crate::events::{open, options, read_all, request, seqs, serve, standalone};
@@ -23,11 +23,11 @@ async fn what_somebody_still_needs_stays() {
     served(&store, 10).await;
     let named = ["datadog".to_owned(), "splunk".to_owned()];
     let nothing = Retained { events: 0, decision_rows: 9, tickets: 0, first_seq: 1 };
-    store.advance("datadog", 10, Vec::new()).await.unwrap();
+    store.advance("datadog", Advance::to(10)).await.unwrap();
     assert_eq!(store.retain(0, &named).await.unwrap(), nothing, "splunk has none yet");
     assert_eq!(store.retain(1, &[]).await.unwrap().events, 0, "nothing is a day old");
 
-    store.advance("splunk", 4, Vec::new()).await.unwrap();
+    store.advance("splunk", Advance::to(4)).await.unwrap();
     let retained = store.retain(0, &named).await.unwrap();
     assert_eq!((retained.events, retained.first_seq), (4, 5));
     let reader = store.reader().unwrap();
@@ -36,7 +36,7 @@ async fn what_somebody_still_needs_stays() {
     let verified = reader.verify().unwrap();
     assert_eq!((verified.events, verified.first_seq, verified.is_anchored), (6, 5, true));
 
-    store.advance("splunk", 10, Vec::new()).await.unwrap();
+    store.advance("splunk", Advance::to(10)).await.unwrap();
     assert_eq!(store.retain(0, &named).await.unwrap().first_seq, 10, "the newest stays");
     store.close().await.unwrap();
     drop(store);

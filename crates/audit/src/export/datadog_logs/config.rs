@@ -7,10 +7,14 @@ use policy::problems::Problem;
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::compress::Compression;
+use super::send::DatadogDestination;
 use super::tags;
 use crate::delivery::Limits;
+use crate::export::check::Check;
+use crate::export::compress::Compression;
+use crate::export::{ExportError, Kind};
 use crate::secret::SecretSource;
 
 /// Datadog takes at most so many logs in one request.
@@ -48,9 +52,6 @@ pub enum DatadogName {
 pub struct RawDatadogLogs {
     /// Always `datadog_logs`.
     pub destination: DatadogName,
-    /// Name of this destination: its place in the log is kept under it. Of `a-z`, `0-9`, `_`, `-`. Default: `datadog_logs`
-    /// (`datadog_logs-2` for a second one).
-    pub id: Option<String>,
     /// URL of the intake, for example `https://http-intake.logs.datadoghq.com/api/v2/logs`. Instead of `site`.
     pub endpoint: Option<String>,
     /// Datadog site, for example `datadoghq.eu`. Instead of `endpoint`.
@@ -120,7 +121,38 @@ impl DatadogLogs {
             linger: self.linger,
             concurrency: self.concurrency,
             timeout: self.timeout,
+            rate: None,
         }
+    }
+}
+
+impl Kind for DatadogLogs {
+    const NAME: &'static str = "datadog_logs";
+    type Raw = RawDatadogLogs;
+    type Sender = DatadogDestination;
+
+    fn read(raw: &RawDatadogLogs, path_prefix: &str) -> Result<Self, Vec<Problem>> {
+        raw.validate(path_prefix)
+    }
+
+    fn endpoint(&self) -> &str {
+        self.endpoint.as_str()
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits()
+    }
+
+    fn secrets(&self) -> Vec<(&'static str, &SecretSource)> {
+        vec![("api_key", &self.api_key)]
+    }
+
+    fn sender(&self) -> Result<DatadogDestination, ExportError> {
+        DatadogDestination::new(self.clone())
+    }
+
+    fn look_for(&self, event_id: Uuid) -> String {
+        format!("@event.id:{event_id}")
     }
 }
 
@@ -130,11 +162,11 @@ impl RawDatadogLogs {
     /// # Errors
     /// Every problem, with its path under `path_prefix`.
     pub fn validate(&self, path_prefix: &str) -> Result<DatadogLogs, Vec<Problem>> {
-        let mut check = Check { prefix: path_prefix, problems: Vec::new() };
+        let mut check = Check::new(path_prefix);
         let endpoint = self.endpoint(&mut check);
-        let api_key = check.found("api_key", SecretSource::parse(&self.api_key).map_err(|e| e.to_string()));
-        let service = check.name("service", self.service.as_deref());
-        let ddsource = check.name("ddsource", self.ddsource.as_deref());
+        let api_key = check.secret("api_key", &self.api_key);
+        let service = check.text("service", self.service.as_deref().unwrap_or(NAME), NAME_CHARS_MAX);
+        let ddsource = check.text("ddsource", self.ddsource.as_deref().unwrap_or(NAME), NAME_CHARS_MAX);
         let tags = self.tags(&mut check);
         let number = &mut |name, value, default, min, max| check.number(name, value, default, min, max);
         let events = number("batch_events_max", self.batch_events_max, BATCH_EVENTS_CAP, 1, BATCH_EVENTS_CAP);
@@ -149,22 +181,20 @@ impl RawDatadogLogs {
         let concurrency = number("concurrency", self.concurrency, CONCURRENCY, 1, CONCURRENCY_CAP);
         let timeout =
             number("timeout_seconds", self.timeout_seconds, TIMEOUT_SECONDS, 1, TIMEOUT_SECONDS_CAP);
-        match (endpoint, api_key) {
-            (Some(endpoint), Some(api_key)) if check.problems.is_empty() => Ok(DatadogLogs {
-                endpoint,
-                api_key,
-                service,
-                ddsource,
-                tags,
-                compression: self.compression.unwrap_or_default(),
-                batch_events_max: to_usize(events),
-                batch_bytes_max: to_usize(bytes),
-                linger: Duration::from_millis(linger_ms),
-                concurrency: to_usize(concurrency),
-                timeout: Duration::from_secs(timeout),
-            }),
-            _ => Err(check.problems),
-        }
+        let made = endpoint.zip(api_key).map(|(endpoint, api_key)| DatadogLogs {
+            endpoint,
+            api_key,
+            service,
+            ddsource,
+            tags,
+            compression: self.compression.unwrap_or_default(),
+            batch_events_max: to_usize(events),
+            batch_bytes_max: to_usize(bytes),
+            linger: Duration::from_millis(linger_ms),
+            concurrency: to_usize(concurrency),
+            timeout: Duration::from_secs(timeout),
+        });
+        check.finish(made)
     }
 
     fn endpoint(&self, check: &mut Check<'_>) -> Option<Url> {
@@ -216,40 +246,6 @@ impl RawDatadogLogs {
             check.problem(field, &format!("holds {} tags: Datadog leaves room for {most}", normal.len()));
         }
         normal
-    }
-}
-
-/// Collects problems under one prefix.
-struct Check<'a> {
-    prefix: &'a str,
-    problems: Vec<Problem>,
-}
-
-impl Check<'_> {
-    fn problem(&mut self, field: &str, message: &str) {
-        self.problems.push(Problem { path: format!("{}.{field}", self.prefix), message: message.to_owned() });
-    }
-
-    fn found<T>(&mut self, field: &str, result: Result<T, String>) -> Option<T> {
-        result.map_err(|message| self.problem(field, &message)).ok()
-    }
-
-    fn name(&mut self, field: &str, value: Option<&str>) -> String {
-        let value = value.unwrap_or(NAME);
-        if value.trim().is_empty() || value.chars().count() > NAME_CHARS_MAX {
-            self.problem(field, &format!("must be 1 to {NAME_CHARS_MAX} characters"));
-        }
-        value.to_owned()
-    }
-
-    fn number(&mut self, field: &str, value: Option<u64>, default: u64, min: u64, max: u64) -> u64 {
-        match value {
-            Some(value) if !(min..=max).contains(&value) => {
-                self.problem(field, &format!("`{value}` is out of range: give a number from {min} to {max}"));
-                default
-            }
-            value => value.unwrap_or(default),
-        }
     }
 }
 

@@ -1,22 +1,20 @@
 //! One request to the intake, and what its answer means. Batching and compression are in the body's builder, waits and
 //! retries in the delivery engine.
 
-use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 
-use super::compress::Compressor;
 use super::config::DatadogLogs;
 use super::encode::LogEncoder;
-use crate::delivery::{BodyBuilder, Destination, Encoded, Push, SendOutcome};
+use crate::delivery::{Destination, Parcel, SendOutcome};
 use crate::export::ExportError;
-use crate::outbox::StoredEvent;
-use crate::secret::{Secret, SecretError, SecretSource};
+use crate::export::body::{ARRAY, Body, Room};
+use crate::export::http::{self, Answer, Credential, Http, NoAnswer};
+use crate::secret::SecretError;
 
 /// The header that carries the key.
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
@@ -26,65 +24,13 @@ const ORIGIN: HeaderName = HeaderName::from_static("dd-evp-origin");
 const ORIGIN_VERSION: HeaderName = HeaderName::from_static("dd-evp-origin-version");
 /// Answers of the intake are some hundred bytes; more than this is not read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// A connection that is not there by then will not be; the rest of the timeout is for the answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Below the idle timeout of the load balancers that are common before such endpoints (60 s).
-const POOL_IDLE: Duration = Duration::from_secs(45);
-/// Logs are compressed in pieces of about this size: below it the calls show, above it the processor's cache does.
-const COMPRESS_STEP: usize = 16 * 1024;
-/// Longest part of an error text from outside that is shown.
-const DETAIL_CHARS_MAX: usize = 160;
 
 /// Why a request did not go through, with the fix where there is one. Holds no secret and no part of an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The host has no address.
-    #[error(
-        "the host `{host}` cannot be resolved ({cause}): check `endpoint` or `site`, and this machine's DNS"
-    )]
-    Dns {
-        /// Of the endpoint.
-        host: String,
-        /// What the system said.
-        cause: String,
-    },
-    /// No connection.
-    #[error(
-        "no connection to `{host}` ({cause}): check the network, a firewall, or a proxy in `HTTPS_PROXY`"
-    )]
-    Connect {
-        /// Host and port of the endpoint.
-        host: String,
-        /// What the system said.
-        cause: String,
-    },
-    /// No trust.
-    #[error(
-        "the TLS connection to `{host}` failed ({cause}): behind a proxy that inspects TLS, add its CA to the system's \
-         certificates or to `SSL_CERT_FILE`"
-    )]
-    Tls {
-        /// Host and port of the endpoint.
-        host: String,
-        /// What TLS said.
-        cause: String,
-    },
-    /// No answer in time.
-    #[error("no answer from `{host}` within {seconds} s")]
-    Timeout {
-        /// Host and port of the endpoint.
-        host: String,
-        /// The configured timeout.
-        seconds: u64,
-    },
-    /// The connection broke off.
-    #[error("the connection to `{host}` broke off ({cause})")]
-    Cut {
-        /// Host and port of the endpoint.
-        host: String,
-        /// What the system said.
-        cause: String,
-    },
+    /// There is no answer.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
     /// The intake, or something before it, refuses.
     #[error("the intake answers {status}{detail}: {}", advice(*.status, .origin, .path))]
     Status {
@@ -114,7 +60,6 @@ pub enum Failure {
 
 fn advice(status: u16, origin: &str, path: &str) -> String {
     match status {
-        400 => "it does not accept something in the body".to_owned(),
         401 => format!(
             "no key arrived: check `api_key` ({origin}), and proxies that strip the `DD-API-KEY` header"
         ),
@@ -124,13 +69,7 @@ fn advice(status: u16, origin: &str, path: &str) -> String {
         404 => {
             format!("there is no `{path}`: the intake's path is `/api/v2/logs`; check `endpoint` or `site`")
         }
-        407 => "the proxy wants credentials: put them into `HTTPS_PROXY`".to_owned(),
-        408 => "it waited too long for the body".to_owned(),
-        413 => "the body is too large for it or for a proxy before it".to_owned(),
-        429 => "it asks for fewer requests".to_owned(),
-        300..=399 => "redirects are not followed: give the final URL as `endpoint`".to_owned(),
-        500..=599 => "it is in trouble itself".to_owned(),
-        _ => "check `endpoint`, and proxies before it".to_owned(),
+        _ => http::advice(status).to_owned(),
     }
 }
 
@@ -138,18 +77,11 @@ impl From<Failure> for SendOutcome {
     fn from(failure: Failure) -> Self {
         let why = failure.to_string();
         match failure {
-            Failure::Dns { .. }
-            | Failure::Connect { .. }
-            | Failure::Tls { .. }
-            | Failure::Timeout { .. }
-            | Failure::Cut { .. } => Self::Retry { after: None, why },
+            Failure::NoAnswer(no_answer) => no_answer.into(),
             Failure::NotIntake { .. } => Self::Hold { why },
-            Failure::Status { status, retry_after, .. } => match status {
-                400 => Self::Rejected { why },
-                413 => Self::TooLarge { why },
-                408 | 429 | 500..=599 => Self::Retry { after: retry_after, why },
-                _ => Self::Hold { why },
-            },
+            Failure::Status { status, retry_after, .. } => {
+                http::by_status(status, retry_after, why).unwrap_or(Self::Delivered)
+            }
         }
     }
 }
@@ -158,24 +90,20 @@ impl From<Failure> for SendOutcome {
 pub struct DatadogDestination {
     config: DatadogLogs,
     encoder: Arc<LogEncoder>,
-    client: Client,
-    key: RwLock<Key>,
+    http: Http,
+    key: Credential,
 }
 
-struct Key {
-    secret: Secret,
-    header: HeaderValue,
-}
+/// A JSON array of logs.
+pub type DatadogBody = Body<LogEncoder>;
 
-impl Key {
-    fn of(source: &SecretSource) -> Result<Self, SecretError> {
-        let secret = source.resolve()?;
-        let mut header = HeaderValue::from_str(secret.expose())
-            .map_err(|_| SecretError::NotPrintable { origin: source.origin() })?;
-        // Keeps it out of the debug output of every layer below.
-        header.set_sensitive(true);
-        Ok(Self { secret, header })
-    }
+/// An empty body, to be sent about `now_ms` (epoch milliseconds).
+///
+/// # Errors
+/// The compression's, in words.
+pub fn body(encoder: Arc<LogEncoder>, config: &DatadogLogs, now_ms: i64) -> Result<DatadogBody, String> {
+    let room = Room { events_max: config.batch_events_max, bytes_max: config.batch_bytes_max };
+    Body::new(encoder, config.compression, ARRAY, room, now_ms)
 }
 
 impl DatadogDestination {
@@ -184,27 +112,10 @@ impl DatadogDestination {
     /// # Errors
     /// [`ExportError`].
     pub fn new(config: DatadogLogs) -> Result<Self, ExportError> {
-        let key = Key::of(&config.api_key)?;
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(ExportError::Client("no TLS provider is installed in this process".to_owned()));
-        }
-        let mut builder = Client::builder()
-            .user_agent(concat!("policy-gateway/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(config.timeout)
-            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
-            .pool_idle_timeout(POOL_IDLE)
-            .default_headers(headers(&config));
-        if config.endpoint.scheme() == "http" {
-            // Nothing to verify: a container without any CA certificate will do.
-            builder = builder.tls_certs_only([]);
-        }
-        if is_loopback(&config.endpoint) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| ExportError::Client(root_cause(&error)))?;
+        let key = Credential::new(config.api_key.clone(), Box::new(|key| key.expose().to_owned()))?;
+        let http = Http::new(&config.endpoint, config.timeout, headers(&config), "`endpoint` or `site`")?;
         let encoder = Arc::new(LogEncoder::new(&config.service, &config.ddsource, &config.tags));
-        Ok(Self { config, encoder, client, key: RwLock::new(key) })
+        Ok(Self { config, encoder, http, key })
     }
 
     /// Sends a body once.
@@ -212,38 +123,27 @@ impl DatadogDestination {
     /// # Errors
     /// [`Failure`]: why the intake did not take it, as far as can be told from here.
     pub async fn post(&self, body: Bytes) -> Result<(), Failure> {
-        let request = self.client.post(self.config.endpoint.clone()).header(API_KEY, self.key_header());
-        let answer = request.body(body).send().await.map_err(|error| self.transport(error))?;
-        let status = answer.status();
-        if !status.is_success() {
-            return Err(self.refused(answer).await);
+        let headers = HeaderMap::from_iter([(API_KEY, self.key.header())]);
+        let answer = self.http.post(headers, body, ANSWER_BYTES_MAX).await?;
+        if !answer.is_success() {
+            return Err(Failure::Status {
+                status: answer.status,
+                detail: self.detail(&answer),
+                origin: self.key.origin(),
+                path: self.config.endpoint.path().to_owned(),
+                retry_after: answer.retry_after(),
+            });
         }
-        let headers = answer.headers().clone();
-        // Cut in its middle, an answer counts for nothing: the body may have been lost with it.
-        let text = read_some(answer).await.map_err(|error| self.transport(error))?;
-        match found_instead(status, &headers, text.as_deref()) {
+        match found_instead(&answer) {
             None => Ok(()),
-            Some(found) => Err(Failure::NotIntake { status: status.as_u16(), found }),
+            Some(found) => Err(Failure::NotIntake { status: answer.status, found }),
         }
-    }
-
-    async fn refused(&self, answer: Response) -> Failure {
-        let status = answer.status().as_u16();
-        let retry_after =
-            answer.headers().get(header::RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::now()));
-        // The status says enough where the body does not arrive.
-        let detail = match read_some(answer).await {
-            Ok(Some(text)) => self.detail(&text),
-            Ok(None) | Err(_) => String::new(),
-        };
-        let origin = self.config.api_key.origin();
-        Failure::Status { status, detail, origin, path: self.config.endpoint.path().to_owned(), retry_after }
     }
 
     /// What Datadog's error body says, in brackets; nothing of any other body is shown.
-    fn detail(&self, text: &[u8]) -> String {
+    fn detail(&self, answer: &Answer) -> String {
         #[derive(Deserialize)]
-        struct Answer {
+        struct Errors {
             errors: Vec<Entry>,
         }
         #[derive(Deserialize)]
@@ -252,7 +152,7 @@ impl DatadogDestination {
             Text(String),
             Error { title: Option<String>, detail: Option<String> },
         }
-        let Ok(Answer { errors }) = serde_json::from_slice::<Answer>(text) else { return String::new() };
+        let Some(Errors { errors }) = answer.json() else { return String::new() };
         let said = match errors.into_iter().next() {
             Some(Entry::Text(text)) => text,
             Some(Entry::Error { title, detail }) => {
@@ -260,41 +160,7 @@ impl DatadogDestination {
             }
             None => return String::new(),
         };
-        let said = match self.key.read() {
-            Ok(key) => said.replace(key.secret.expose(), "(hidden)"),
-            Err(_) => return String::new(),
-        };
-        // A quoted piece of the body would be a piece of an event.
-        let said: String = said
-            .chars()
-            .take_while(|c| !matches!(c, '"' | '\'' | '`' | '{' | '['))
-            .filter(|c| !c.is_control())
-            .take(DETAIL_CHARS_MAX)
-            .collect();
-        if said.trim().is_empty() { String::new() } else { format!(" ({})", said.trim()) }
-    }
-
-    fn transport(&self, error: reqwest::Error) -> Failure {
-        let error = error.without_url();
-        let endpoint = &self.config.endpoint;
-        let name = endpoint.host_str().unwrap_or_default();
-        let host = endpoint.port_or_known_default().map_or(name.to_owned(), |port| format!("{name}:{port}"));
-        let cause = root_cause(&error);
-        if error.is_timeout() {
-            Failure::Timeout { host, seconds: self.config.timeout.as_secs() }
-        } else if error.is_dns() {
-            Failure::Dns { host: name.to_owned(), cause }
-        } else if let Some(cause) = tls_cause(&error) {
-            Failure::Tls { host, cause }
-        } else if error.is_connect() {
-            Failure::Connect { host, cause }
-        } else {
-            Failure::Cut { host, cause }
-        }
-    }
-
-    fn key_header(&self) -> HeaderValue {
-        self.key.read().unwrap_or_else(PoisonError::into_inner).header.clone()
+        self.key.detail(&said)
     }
 }
 
@@ -302,104 +168,18 @@ impl Destination for DatadogDestination {
     type Builder = DatadogBody;
 
     fn begin(&self, now_ms: i64) -> Result<DatadogBody, String> {
-        DatadogBody::new(Arc::clone(&self.encoder), &self.config, now_ms)
-            .map_err(|error| format!("the body cannot be compressed: {error}"))
+        body(Arc::clone(&self.encoder), &self.config, now_ms)
     }
 
-    async fn send(&self, body: Bytes) -> SendOutcome {
-        match self.post(body).await {
+    async fn send(&self, parcel: Parcel) -> SendOutcome {
+        match self.post(parcel.body).await {
             Ok(()) => SendOutcome::Delivered,
             Err(failure) => failure.into(),
         }
     }
 
     async fn reload_secrets(&self) -> Result<(), SecretError> {
-        let source = self.config.api_key.clone();
-        let origin = source.origin();
-        let read = tokio::task::spawn_blocking(move || Key::of(&source)).await;
-        let key = read.map_err(|_| SecretError::Empty { origin })??;
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
-        Ok(())
-    }
-}
-
-/// A JSON array of logs, compressed as it grows.
-pub struct DatadogBody {
-    encoder: Arc<LogEncoder>,
-    compressor: Compressor,
-    now_ms: i64,
-    events_max: usize,
-    bytes_max: usize,
-    events: usize,
-    bytes: usize,
-    /// The last logs, each with its separator before it, not compressed yet.
-    logs: Vec<u8>,
-    failed: Option<io::Error>,
-}
-
-impl DatadogBody {
-    /// An empty body, to be sent about `now_ms` (epoch milliseconds).
-    ///
-    /// # Errors
-    /// The compression's.
-    pub fn new(encoder: Arc<LogEncoder>, config: &DatadogLogs, now_ms: i64) -> io::Result<Self> {
-        Ok(Self {
-            encoder,
-            compressor: Compressor::new(config.compression)?,
-            now_ms,
-            events_max: config.batch_events_max,
-            bytes_max: config.batch_bytes_max,
-            events: 0,
-            bytes: 0,
-            logs: Vec::with_capacity(COMPRESS_STEP + COMPRESS_STEP / 4),
-            failed: None,
-        })
-    }
-
-    fn compress(&mut self) {
-        if let Err(error) = self.compressor.write(&self.logs) {
-            self.failed = Some(error);
-        }
-        self.logs.clear();
-    }
-}
-
-impl BodyBuilder for DatadogBody {
-    fn push(&mut self, event: &StoredEvent) -> Push {
-        if self.events >= self.events_max {
-            return Push::Full;
-        }
-        let start = self.logs.len();
-        self.logs.push(if self.events == 0 { b'[' } else { b',' });
-        if let Err(error) = self.encoder.encode(&event.text, self.now_ms, &mut self.logs) {
-            self.logs.truncate(start);
-            return Push::Unfit(error.to_string());
-        }
-        let log_bytes = self.logs.len() - start;
-        // One more byte for the closing bracket. A first event goes in whatever its size: alone it is under the
-        // intake's limits.
-        if self.events > 0 && self.bytes + log_bytes + 1 > self.bytes_max {
-            self.logs.truncate(start);
-            return Push::Full;
-        }
-        self.events += 1;
-        self.bytes += log_bytes;
-        if self.logs.len() >= COMPRESS_STEP {
-            self.compress();
-        }
-        Push::Taken
-    }
-
-    fn finish(mut self) -> Result<Encoded, String> {
-        self.logs.push(b']');
-        self.compress();
-        let closed = match self.failed {
-            Some(error) => Err(error),
-            None => self.compressor.finish(),
-        };
-        let body = closed.map_err(|error| format!("the body cannot be compressed: {error}"))?;
-        let bytes_uncompressed = u64::try_from(self.bytes + 1).unwrap_or(u64::MAX);
-        Ok(Encoded { body: Bytes::from(body), bytes_uncompressed })
+        self.key.reload().await
     }
 }
 
@@ -414,72 +194,17 @@ fn headers(config: &DatadogLogs) -> HeaderMap {
     headers
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// The answer's body, or `None` where it is longer than an intake's would be.
-async fn read_some(mut answer: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let mut text = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        text.extend_from_slice(&chunk);
-        if text.len() > ANSWER_BYTES_MAX {
-            return Ok(None);
-        }
-    }
-    Ok(Some(text))
-}
-
 /// What a 2xx answer holds instead of Datadog's (202, formerly 200, with `{}` or nothing); `None` where it is that.
-fn found_instead(status: StatusCode, headers: &HeaderMap, text: Option<&[u8]>) -> Option<String> {
-    if !matches!(status.as_u16(), 200 | 202) {
+fn found_instead(answer: &Answer) -> Option<String> {
+    if !matches!(answer.status, 200 | 202) {
         return Some("that status".to_owned());
     }
-    let Some(text) = text else { return Some("a long body".to_owned()) };
-    let text = text.trim_ascii();
-    if text.is_empty() {
+    if answer.body.as_ref().is_some_and(|body| body.trim_ascii().is_empty()) {
         return None;
     }
-    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text) {
-        Ok(object) if !object.contains_key("errors") => None,
-        Ok(_) => Some("a list of `errors`".to_owned()),
-        Err(_) => {
-            let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            let kind = kind.and_then(|value| value.split(';').next()).unwrap_or("no content type");
-            Some(format!("a body that is not JSON (`{}`)", kind.chars().take(60).collect::<String>()))
-        }
+    match answer.json::<serde_json::Map<String, serde_json::Value>>() {
+        Some(object) if !object.contains_key("errors") => None,
+        Some(_) => Some("a list of `errors`".to_owned()),
+        None => Some(answer.kind()),
     }
-}
-
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3).
-pub(super) fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let now = jiff::Timestamp::try_from(now).ok()?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
-}
-
-/// The last error of the chain: what the system said.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-/// What TLS said, if it was TLS that failed.
-fn tls_cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return Some(tls.to_string());
-    }
-    // An I/O error hides what it wraps from `source`.
-    if let Some(wrapped) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        return tls_cause(wrapped);
-    }
-    error.source().and_then(tls_cause)
 }

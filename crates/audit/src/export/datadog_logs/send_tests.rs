@@ -11,8 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::*;
-use crate::delivery::{BodyBuilder, Delivery, Destination, Push, SendOutcome, SystemClock};
-use crate::export::{self, DestinationConfig, ExportConfig, TestError};
+use crate::delivery::{BodyBuilder, Delivery, Destination, Parcel, Push, SendOutcome, SystemClock};
+use crate::export::compress::Compression;
+use crate::export::http::{NoAnswer, retry_after};
+use crate::export::{self, Common, DestinationConfig, ExportConfig, TestError};
 use crate::outbox::{DeliveryState, Outbox as _};
 use crate::testing::{FakeClock, LogLines, MemoryOutbox, NOW_MS, example_event, stored};
 
@@ -122,7 +124,8 @@ fn config(more: Value) -> DatadogLogs {
 }
 
 fn export(config: DatadogLogs) -> ExportConfig {
-    ExportConfig { id: "main".into(), destination: DestinationConfig::DatadogLogs(config) }
+    let destination = DestinationConfig::DatadogLogs(config);
+    ExportConfig { id: "main".into(), destination, common: Common::default() }
 }
 
 fn body(destination: &DatadogDestination) -> Bytes {
@@ -131,18 +134,23 @@ fn body(destination: &DatadogDestination) -> Bytes {
     body.finish().unwrap().body
 }
 
+async fn send(destination: &DatadogDestination) -> SendOutcome {
+    let (body, note, seqs) = (body(destination), String::new(), vec![1]);
+    let parcel = Parcel { body, note, seqs, first: 1, last: 1, attempts: 1, now_ms: NOW_MS };
+    destination.send(parcel).await
+}
+
 async fn answered(answer: Answer) -> SendOutcome {
     let server = Server::new(answer).await;
     let destination = DatadogDestination::new(server.config()).unwrap();
-    let body = body(&destination);
-    destination.send(body).await
+    send(&destination).await
 }
 
 #[tokio::test]
 async fn a_request_is_what_datadog_documents() {
     let server = Server::new(Answer::Bytes(ACCEPTED)).await;
     let destination = DatadogDestination::new(server.config()).unwrap();
-    assert_eq!(destination.send(body(&destination)).await, SendOutcome::Delivered);
+    assert_eq!(send(&destination).await, SendOutcome::Delivered);
     let (head, body) = server.requests().remove(0);
     assert!(head.starts_with("POST /api/v2/logs HTTP/1.1\r\n"), "{head}");
     for (name, value) in [
@@ -166,7 +174,7 @@ async fn an_uncompressed_body_names_no_encoding() {
     let server = Server::new(Answer::Bytes(ACCEPTED)).await;
     let config = DatadogLogs { compression: Compression::Identity, ..server.config() };
     let destination = DatadogDestination::new(config).unwrap();
-    assert_eq!(destination.send(body(&destination)).await, SendOutcome::Delivered);
+    assert_eq!(send(&destination).await, SendOutcome::Delivered);
     let (head, body) = server.requests().remove(0);
     assert_eq!(header(&head, "content-encoding"), None);
     assert!(serde_json::from_slice::<Vec<Value>>(&body).is_ok());
@@ -217,6 +225,7 @@ async fn each_answer_has_its_meaning() {
         let outcome = answered(Answer::Bytes(answer)).await;
         let (found, why) = match &outcome {
             SendOutcome::Delivered => ("delivered".to_owned(), ""),
+            SendOutcome::Received(_) | SendOutcome::Partial(_) => ("other".to_owned(), ""),
             SendOutcome::Retry { after: None, why } => ("retry".to_owned(), why.as_str()),
             SendOutcome::Retry { after: Some(after), why } => {
                 (format!("retry after {}", after.as_secs()), why.as_str())
@@ -236,26 +245,26 @@ async fn what_never_answers_or_is_not_there_is_tried_again() {
     let config = DatadogLogs { timeout: Duration::from_millis(50), ..silent.config() };
     let destination = DatadogDestination::new(config).unwrap();
     let failure = destination.post(body(&destination)).await.unwrap_err();
-    assert!(matches!(failure, Failure::Timeout { .. }), "{failure:?}");
+    assert!(matches!(failure, Failure::NoAnswer(NoAnswer::Timeout { .. })), "{failure:?}");
     assert!(matches!(SendOutcome::from(failure), SendOutcome::Retry { after: None, .. }));
 
     let hangup = Server::new(Answer::Hangup).await;
     let destination = DatadogDestination::new(hangup.config()).unwrap();
     let failure = destination.post(body(&destination)).await.unwrap_err();
-    assert!(matches!(failure, Failure::Cut { .. }), "{failure:?}");
+    assert!(matches!(failure, Failure::NoAnswer(NoAnswer::Cut { .. })), "{failure:?}");
 
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = unused.local_addr().unwrap().port();
     drop(unused);
     let nobody = config_at(&format!("http://127.0.0.1:{port}/api/v2/logs"));
     let failure = nobody.post(Bytes::new()).await.unwrap_err();
-    assert!(matches!(failure, Failure::Connect { .. }), "{failure:?}");
+    assert!(matches!(failure, Failure::NoAnswer(NoAnswer::Connect { .. })), "{failure:?}");
     assert!(failure.to_string().starts_with(&format!("no connection to `127.0.0.1:{port}` (")), "{failure}");
 
     // Not a name anywhere (RFC 2606).
     let nowhere = config_at("http://intake.invalid/api/v2/logs");
     let failure = nowhere.post(Bytes::new()).await.unwrap_err();
-    assert!(matches!(failure, Failure::Dns { .. }), "{failure:?}");
+    assert!(matches!(failure, Failure::NoAnswer(NoAnswer::Dns { .. })), "{failure:?}");
     assert!(failure.to_string().starts_with("the host `intake.invalid` cannot be resolved"), "{failure}");
 }
 
@@ -276,7 +285,7 @@ async fn a_broken_handshake_is_told_from_a_broken_connection() {
         let _ = stream.read_to_end(&mut rest).await;
     }));
     let failure = config_at(&url).post(Bytes::new()).await.unwrap_err();
-    assert!(matches!(failure, Failure::Tls { .. }), "{failure:?}");
+    assert!(matches!(failure, Failure::NoAnswer(NoAnswer::Tls { .. })), "{failure:?}");
     assert!(failure.to_string().contains("SSL_CERT_FILE"));
 }
 
@@ -312,21 +321,17 @@ async fn a_new_key_in_its_file_is_used_after_a_reload() {
     let source = format!("file:{}", file.path().display());
     let destination =
         DatadogDestination::new(config(json!({ "endpoint": server.url, "api_key": source }))).unwrap();
-    let outcome = destination.send(body(&destination)).await;
+    let outcome = send(&destination).await;
     assert!(
         matches!(&outcome, SendOutcome::Hold { why } if why.contains(file.path().to_str().unwrap())),
         "{outcome:?}"
     );
     std::fs::write(file.path(), "new-key\n").unwrap();
     destination.reload_secrets().await.unwrap();
-    assert_eq!(destination.send(body(&destination)).await, SendOutcome::Delivered);
+    assert_eq!(send(&destination).await, SendOutcome::Delivered);
     std::fs::write(file.path(), "").unwrap();
     assert!(destination.reload_secrets().await.is_err());
-    assert_eq!(
-        destination.send(body(&destination)).await,
-        SendOutcome::Delivered,
-        "the old key stays in use"
-    );
+    assert_eq!(send(&destination).await, SendOutcome::Delivered, "the old key stays in use");
 }
 
 #[tokio::test]
@@ -377,15 +382,15 @@ async fn a_test_event_arrives_or_says_what_is_wrong() {
 
     let wrong = config(json!({"endpoint": server.url, "api_key": "wrong"}));
     let error = export::test(&export(wrong), &SystemClock).await.unwrap_err();
-    assert!(matches!(error, TestError::Datadog(Failure::Status { status: 403, .. })), "{error:?}");
-    assert!(error.to_string().contains("check the key"), "{error}");
+    assert!(matches!(error, TestError::NotTaken(_)), "{error:?}");
+    assert!(error.to_string().contains("403") && error.to_string().contains("check the key"), "{error}");
 }
 
 #[test]
 fn retry_after_is_read_as_seconds_or_as_a_date() {
     use reqwest::header::HeaderValue;
     let now = std::time::UNIX_EPOCH + Duration::from_secs(784_111_777);
-    let read = |text: &'static str| send::retry_after(&HeaderValue::from_static(text), now);
+    let read = |text: &'static str| retry_after(&HeaderValue::from_static(text), now);
     assert_eq!(read("120"), Some(Duration::from_secs(120)));
     assert_eq!(read("Sun, 06 Nov 1994 08:49:47 GMT"), Some(Duration::from_secs(10)));
     assert_eq!(read("Sun, 06 Nov 1994 08:49:27 GMT"), Some(Duration::ZERO));

@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::stored::POLICY_FIELDS;
 use super::*;
 use crate::delivery::{BodyBuilder, Push};
 use crate::event::{AuditEvent, EventType, Gap, Outcome, RolloutMode, Scan, Stage, Usage, hex};
+use crate::export::compress::Compression;
 use crate::outbox::StoredEvent;
+use crate::stored::POLICY_FIELDS;
 use crate::testing::{NOW_MS, example_event, stored};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -328,7 +329,7 @@ fn inflated(compression: Compression, body: &[u8]) -> Vec<u8> {
 fn every_compression_gives_the_same_array_back() {
     for compression in [Compression::Gzip, Compression::Zstd, Compression::Deflate, Compression::Identity] {
         let config = config(compression, 1000, 5_000_000);
-        let mut body = DatadogBody::new(Arc::new(encoder()), &config, NOW_MS).unwrap();
+        let mut body = body(Arc::new(encoder()), &config, NOW_MS).unwrap();
         for seq in 1..=500 {
             assert_eq!(body.push(&stored(example_event(), seq)), Push::Taken);
         }
@@ -357,7 +358,7 @@ fn a_body_is_full_at_its_measured_bytes_and_its_count() {
         (1000, 10, 1),
     ] {
         let config = config(Compression::Identity, events_max, bytes_max);
-        let mut body = DatadogBody::new(Arc::new(encoder()), &config, NOW_MS).unwrap();
+        let mut body = body(Arc::new(encoder()), &config, NOW_MS).unwrap();
         let taken =
             std::iter::repeat_with(|| body.push(&event)).take_while(|push| *push == Push::Taken).count();
         assert_eq!(taken, fits);
@@ -371,8 +372,7 @@ fn a_body_is_full_at_its_measured_bytes_and_its_count() {
 #[test]
 fn an_unfit_event_does_not_spoil_the_body() {
     let mut body =
-        DatadogBody::new(Arc::new(encoder()), &config(Compression::Identity, 1000, 5_000_000), NOW_MS)
-            .unwrap();
+        body(Arc::new(encoder()), &config(Compression::Identity, 1000, 5_000_000), NOW_MS).unwrap();
     let bad = StoredEvent { seq: 1, text: "{".into() };
     assert_eq!(body.push(&bad), Push::Unfit("the stored text is not an audit event".into()));
     assert_eq!(body.push(&stored(example_event(), 2)), Push::Taken);

@@ -17,7 +17,7 @@ pub enum Compression {
     /// Understood by every proxy on the way.
     #[default]
     Gzip,
-    /// Smaller and faster; not in Datadog's documentation, though its own agent uses it.
+    /// Smaller and faster.
     Zstd,
     /// The zlib format.
     Deflate,

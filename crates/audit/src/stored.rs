@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 /// The contract's fourteen fields, in order: the first members of every stored text.
-pub(super) const POLICY_FIELDS: [&str; 14] = [
+pub(crate) const POLICY_FIELDS: [&str; 14] = [
     "policy_id",
     "decision",
     "effective_decision",
@@ -27,36 +27,40 @@ const NULL: &str = "null";
 
 /// The members of a stored event, each value as its raw JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Members<'a> {
+pub(crate) struct Members<'a> {
     /// The fourteen, as one piece: `"policy_id":…,…,"created_at":…`.
-    pub(super) policy: &'a str,
-    pub(super) decision: &'a str,
-    pub(super) reason_code: &'a str,
-    pub(super) project_id: &'a str,
-    pub(super) created_at: &'a str,
-    pub(super) event_id: &'a str,
-    pub(super) event_type: &'a str,
-    pub(super) request_id: &'a str,
-    pub(super) policy_revision: &'a str,
-    pub(super) data_classification: &'a str,
-    pub(super) stage: &'a str,
-    pub(super) redactions: &'a str,
-    pub(super) escalation_id: &'a str,
-    pub(super) usage: &'a str,
-    pub(super) request: &'a str,
-    pub(super) decision_hash: Option<&'a str>,
-    pub(super) chain: &'a str,
-    pub(super) seq: &'a str,
-    pub(super) prev_hash: &'a str,
-    pub(super) hash: &'a str,
+    pub(crate) policy: &'a str,
+    pub(crate) policy_id: &'a str,
+    pub(crate) policy_user: &'a str,
+    pub(crate) decision: &'a str,
+    pub(crate) reason_code: &'a str,
+    pub(crate) project_id: &'a str,
+    pub(crate) created_at: &'a str,
+    pub(crate) event_id: &'a str,
+    pub(crate) event_type: &'a str,
+    pub(crate) request_id: &'a str,
+    pub(crate) policy_revision: &'a str,
+    pub(crate) data_classification: &'a str,
+    pub(crate) stage: &'a str,
+    pub(crate) redactions: &'a str,
+    pub(crate) escalation_id: &'a str,
+    pub(crate) usage: &'a str,
+    pub(crate) request: &'a str,
+    pub(crate) decision_hash: Option<&'a str>,
+    pub(crate) chain: &'a str,
+    pub(crate) seq: &'a str,
+    pub(crate) prev_hash: &'a str,
+    pub(crate) hash: &'a str,
     /// Members that only some events have (`gap`, `stable`, later ones), as name and value, in their order.
-    pub(super) more: Vec<(&'a str, &'a str)>,
+    pub(crate) more: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Members<'a> {
     /// Cuts a text into its members; `None` where it is not a stored event.
-    pub(super) fn of(text: &'a str) -> Option<Self> {
+    pub(crate) fn of(text: &'a str) -> Option<Self> {
         let mut scan = Scan::new(text)?;
+        let mut policy_id = NULL;
+        let mut policy_user = NULL;
         let mut decision = NULL;
         let mut reason_code = NULL;
         let mut project_id = NULL;
@@ -65,6 +69,8 @@ impl<'a> Members<'a> {
         for name in POLICY_FIELDS {
             let value = scan.expect(name)?;
             match name {
+                "policy_id" => policy_id = value,
+                "policy_user" => policy_user = value,
                 "decision" => decision = value,
                 "reason_code" => reason_code = value,
                 "project_id" => project_id = value,
@@ -75,6 +81,8 @@ impl<'a> Members<'a> {
         let policy = text.get(start..scan.value_end)?;
         let mut members = Members {
             policy,
+            policy_id,
+            policy_user,
             decision,
             reason_code,
             project_id,
@@ -133,7 +141,7 @@ impl<'a> Members<'a> {
 }
 
 /// Every top-level member of an object as ranges of name and value; `None` where it is not an object.
-pub(super) fn ranges(text: &str) -> Option<Vec<(Range<usize>, Range<usize>)>> {
+pub(crate) fn ranges(text: &str) -> Option<Vec<(Range<usize>, Range<usize>)>> {
     let mut scan = Scan::new(text)?;
     let mut found = Vec::new();
     while let Some(member) = scan.next()? {
@@ -143,12 +151,12 @@ pub(super) fn ranges(text: &str) -> Option<Vec<(Range<usize>, Range<usize>)>> {
 }
 
 /// What a JSON string literal says, where it needs no unescaping; `None` for `null` and all else.
-pub(super) fn plain(raw: &str) -> Option<&str> {
+pub(crate) fn plain(raw: &str) -> Option<&str> {
     raw.strip_prefix('"')?.strip_suffix('"').filter(|inner| !inner.contains('\\'))
 }
 
 /// What a JSON string literal says; `None` for `null` and all else.
-pub(super) fn unquote(raw: &str) -> Option<std::borrow::Cow<'_, str>> {
+pub(crate) fn unquote(raw: &str) -> Option<std::borrow::Cow<'_, str>> {
     match plain(raw) {
         Some(inner) => Some(inner.into()),
         None => serde_json::from_str::<String>(raw).ok().map(Into::into),
