@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::export::compress::Compression;
+use crate::export::datadog_logs::DatadogLogs;
 use crate::secret::SecretSource;
 
 const SEED: &str = r#"{ "destination": "datadog_logs", "endpoint": "https://http-intake.logs.datadoghq.com/api/v2/logs",
@@ -17,7 +19,9 @@ fn datadog(more: Value) -> Value {
 }
 
 fn config(entry: Value) -> DatadogLogs {
-    let DestinationConfig::DatadogLogs(config) = parse(&entry, "exports[0]").unwrap().destination;
+    let DestinationConfig::DatadogLogs(config) = parse(&entry, "exports[0]").unwrap().destination else {
+        panic!()
+    };
     config
 }
 
@@ -33,10 +37,10 @@ fn the_contracts_example_is_accepted_verbatim() {
     assert_eq!(export.id, "datadog_logs");
     assert_eq!(export.destination_name(), "datadog_logs");
     assert_eq!(export.endpoint(), "https://http-intake.logs.datadoghq.com/api/v2/logs");
-    let DestinationConfig::DatadogLogs(config) = &export.destination;
+    let DestinationConfig::DatadogLogs(config) = &export.destination else { panic!() };
     assert_eq!(config.api_key, SecretSource::Env("DD_API_KEY".into()));
     assert_eq!(config.tags, ["env:prod", "team:platform"]);
-    assert_eq!(config.compression, datadog_logs::Compression::Gzip);
+    assert_eq!(config.compression, Compression::Gzip);
     let limits = export.limits();
     assert_eq!((limits.batch_events_max, limits.batch_bytes_max, limits.concurrency), (1000, 5_000_000, 4));
     assert_eq!((limits.linger.as_millis(), limits.timeout.as_secs()), (200, 10));
@@ -126,13 +130,10 @@ fn every_problem_of_every_entry_is_reported() {
 fn the_contracts_other_destinations_are_named_as_not_built() {
     for name in NOT_BUILT {
         let found = problem(json!({"destination": name, "endpoint": "https://a/b"}));
-        assert_eq!(
-            found,
-            format!(
-                "exports[0].destination: `{name}` is not built yet in this version: remove the entry, or use \
-                 `datadog_logs`"
-            )
+        let start = format!(
+            "exports[0].destination: `{name}` is not built yet in this version: remove the entry, or use"
         );
+        assert!(found.starts_with(&start) && found.contains("`datadog_logs`"), "{found}");
     }
     let unknown = problem(json!({"destination": "datadog"}));
     assert!(
@@ -141,6 +142,43 @@ fn the_contracts_other_destinations_are_named_as_not_built() {
     );
     assert!(unknown.contains("`splunk_hec`"));
     assert!(problem(json!({})).contains("destination: is missing"));
+}
+
+#[test]
+fn what_all_kinds_share_is_read_and_checked_for_each() {
+    let export = parse(
+        &datadog(json!({
+            "filters": {"decisions": ["refuse", "escalate"], "event_types": ["enforcement"], "projects": ["a"]},
+            "sample_allows": 0.25, "pseudonymise_users": "$PSEUDONYM_KEY", "rate_limit": 500,
+        })),
+        "exports[0]",
+    )
+    .unwrap();
+    let Common { filters, sample_allows, pseudonymise_users, rate_limit } = export.common.clone();
+    assert_eq!(filters.decisions, Some(["escalate".to_owned(), "refuse".to_owned()].into()));
+    assert_eq!(filters.policies, None);
+    assert_eq!((sample_allows, rate_limit.unwrap().get()), (Some(0.25), 500));
+    assert_eq!(pseudonymise_users, Some(SecretSource::Env("PSEUDONYM_KEY".into())));
+    assert_eq!(export.limits().rate, rate_limit);
+    let fields: Vec<_> = export.secrets().into_iter().map(|(field, _)| field).collect();
+    assert_eq!(fields, ["api_key", "pseudonymise_users"]);
+    assert_eq!(export.check_secrets().unwrap_err().0, "api_key");
+    for (more, start) in [
+        (
+            json!({"filters": {"decisions": ["maybe"]}}),
+            "exports[0].filters.decisions[0]: unknown value `maybe`",
+        ),
+        (json!({"filters": {"users": []}}), "exports[0].filters.users: unknown field `users`"),
+        (json!({"sample_allows": 1.5}), "exports[0].sample_allows: must be from 0 to 1"),
+        (json!({"rate_limit": 0}), "exports[0].rate_limit: `0` is out of range"),
+        (json!({"pseudonymise_users": ""}), "exports[0].pseudonymise_users: the secret"),
+    ] {
+        let found = problem(datadog(more.clone()));
+        assert!(found.starts_with(start), "{more}: {found}");
+    }
+    let stdout =
+        parse(&json!({"destination": "stdout", "id": "out", "sample_allows": 0}), "exports[0]").unwrap();
+    assert_eq!((stdout.id.as_str(), stdout.common.sample_allows), ("out", Some(0.0)));
 }
 
 #[test]
@@ -165,7 +203,10 @@ fn ids_are_given_kept_and_unique() {
 #[test]
 fn the_schema_knows_every_field() {
     let schema = serde_json::to_value(schemars::schema_for!(RawExport)).unwrap().to_string();
-    for field in ["datadog_logs", "endpoint", "site", "api_key", "ddtags", "compression", "batch_bytes_max"] {
+    for field in ["datadog_logs", "endpoint", "site", "api_key", "ddtags", "compression", "batch_bytes_max"]
+        .into_iter()
+        .chain(["splunk_hec", "elastic", "webhook", "stdout", "rotate_bytes", "sample_allows", "rate_limit"])
+    {
         assert!(schema.contains(field), "{field}");
     }
 }
@@ -176,5 +217,7 @@ fn a_configuration_shows_no_literal_secret() {
     assert!(!format!("{export:?}").contains("hunter2"));
     assert!(export.check_secrets().is_ok());
     let unset = parse(&datadog(json!({"api_key": "$POLICY_GATEWAY_NO_SUCH_KEY"})), "exports[0]").unwrap();
-    assert!(unset.check_secrets().unwrap_err().to_string().contains("POLICY_GATEWAY_NO_SUCH_KEY"));
+    let (field, error) = unset.check_secrets().unwrap_err();
+    assert_eq!(field, "api_key");
+    assert!(error.to_string().contains("POLICY_GATEWAY_NO_SUCH_KEY"));
 }

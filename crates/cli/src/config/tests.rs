@@ -218,7 +218,7 @@ colour: red
             "gateway.yaml:16: admin_tokens[0].role",
             "gateway.yaml:17: pricing.default.usd_per_million_tokens",
             "gateway.yaml:18: audit.retention_days",
-            "gateway.yaml:20: exports[0].destination",
+            "gateway.yaml:20: exports[0].token",
             "gateway.yaml:22: limits.requests_max",
             "gateway.yaml:23: colour",
             "policies/bad.yaml:3: rules.denylst",
