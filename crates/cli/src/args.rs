@@ -531,4 +531,25 @@ pub(crate) enum DemoCommand {
         #[arg(long, value_name = "FILE")]
         journal: Option<PathBuf>,
     },
+    /// A Splunk HTTP Event Collector; what was indexed is at `/demo/events`.
+    SplunkHec {
+        /// Listen here; port 0 takes any free one.
+        #[arg(long, value_name = "ADDR")]
+        listen: SocketAddr,
+        /// Take events with this token only.
+        #[arg(long, value_name = "TOKEN", default_value = demo::hec::DEFAULT_TOKEN)]
+        token: String,
+        /// Indexer acknowledgement is off for the token.
+        #[arg(long)]
+        no_acks: bool,
+    },
+    /// Elasticsearch's `_bulk` endpoint with data streams; what was taken is at `/demo/documents`.
+    Elastic {
+        /// Listen here; port 0 takes any free one.
+        #[arg(long, value_name = "ADDR")]
+        listen: SocketAddr,
+        /// Take documents with this (encoded) API key only.
+        #[arg(long, value_name = "KEY", default_value = demo::bulk::DEFAULT_API_KEY)]
+        api_key: String,
+    },
 }

@@ -1,12 +1,15 @@
-//! The two counterparts of a gateway, built in: a small OpenAI-compatible [`model`] and a strict Datadog
-//! Logs [`intake`]. `quickstart`, the tests and the benchmarks share them. Nothing here knows the gateway,
+//! The counterparts of a gateway, built in: a small OpenAI-compatible [`model`], a strict Datadog Logs [`intake`], and
+//! for tests a Splunk collector ([`hec`]) and Elasticsearch's [`bulk`] endpoint. `quickstart`, the tests and the benchmarks share them. Nothing here knows the gateway,
 //! its policies or its audit events, so that both judge what they are sent as a stranger would.
 
+pub mod bulk;
+pub mod hec;
 pub mod intake;
 pub mod model;
 
 #[cfg(test)]
 mod exchange;
+mod packed;
 mod reply;
 mod server;
 

@@ -1,9 +1,11 @@
-//! `demo`: the built-in model and Datadog intake, each on its own, until a signal ends them.
+//! `demo`: the built-in counterparts, each on its own, until a signal ends them.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use demo::bulk::{Bulk, BulkOptions};
+use demo::hec::{Hec, HecOptions};
 use demo::intake::{Intake, IntakeOptions};
 use demo::model::{Model, ModelOptions};
 
@@ -37,6 +39,20 @@ pub(crate) async fn run(command: DemoCommand) -> anyhow::Result<ExitCode> {
             announce(intake.addr())?;
             signals.stop().await;
             intake.shutdown().await;
+        }
+        DemoCommand::SplunkHec { listen, token, no_acks } => {
+            let options = HecOptions { listen, token, acks: !no_acks, ..HecOptions::default() };
+            let hec = Hec::start(options).await.with_context(|| cannot_listen(listen))?;
+            announce(hec.addr())?;
+            signals.stop().await;
+            hec.shutdown().await;
+        }
+        DemoCommand::Elastic { listen, api_key } => {
+            let bulk =
+                Bulk::start(BulkOptions { listen, api_key }).await.with_context(|| cannot_listen(listen))?;
+            announce(bulk.addr())?;
+            signals.stop().await;
+            bulk.shutdown().await;
         }
     }
     Ok(ExitCode::SUCCESS)

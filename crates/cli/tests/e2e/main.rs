@@ -15,6 +15,7 @@ mod answers;
 mod budget;
 mod chat;
 mod delivery;
+mod destinations;
 mod errors;
 mod escalation;
 mod faults;
