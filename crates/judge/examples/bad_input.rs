@@ -156,7 +156,7 @@ fn requests() {
 }
 
 fn refused(result: Result<ChatRequest, RequestError>) -> String {
-    result.err().expect("a body that is refused").message
+    result.expect_err("a body that is refused").message
 }
 
 fn depth() {
@@ -200,9 +200,9 @@ fn frame(content: &str) -> String {
 }
 
 /// What a stream leaves, or why it ends.
-fn streamed(stream: &[u8], out: &mut impl FnMut(&[u8])) -> Result<(), AnswerError> {
+fn streamed(revision: &Arc<Revision>, stream: &[u8], out: &mut impl FnMut(&[u8])) -> Result<(), AnswerError> {
     let mut judge = StreamJudge::new(
-        revision("refuse"),
+        Arc::clone(revision),
         Subject::default(),
         OutputMode::Mask,
         Masker::new(),
@@ -228,6 +228,7 @@ fn streamed(stream: &[u8], out: &mut impl FnMut(&[u8])) -> Result<(), AnswerErro
 }
 
 fn chunks() {
+    let revision = revision("refuse");
     for (name, text, hides) in
         [("words", "word ", ""), ("one byte of an address each", "write to bob@x.example ", "bob@")]
     {
@@ -238,7 +239,7 @@ fn chunks() {
         let stream: String = pieces.iter().map(String::as_str).cycle().take(CHUNKS).collect();
         let (mut sent, mut seen) = (0usize, false);
         let started = Instant::now();
-        let end = streamed(stream.as_bytes(), &mut |bytes: &[u8]| {
+        let end = streamed(&revision, stream.as_bytes(), &mut |bytes: &[u8]| {
             sent += bytes.len();
             seen |= !hides.is_empty() && String::from_utf8_lossy(bytes).contains(hides);
         });
@@ -251,6 +252,7 @@ fn chunks() {
 }
 
 fn malformed() {
+    let revision = revision("refuse");
     let body = [
         &b"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\""[..],
         &vec![0xff; 1 << 20],
@@ -272,7 +274,7 @@ fn malformed() {
     ];
     for (name, stream) in bad {
         let started = Instant::now();
-        let outcome = streamed(stream, &mut |_| {});
+        let outcome = streamed(&revision, stream, &mut |_| {});
         let told =
             outcome.as_ref().map_or_else(ToString::to_string, |_| "nothing of it is passed on".to_owned());
         assert!(told.len() < 200);

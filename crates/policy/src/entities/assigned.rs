@@ -215,33 +215,43 @@ fn kind_of(name: &[u8]) -> Option<Kind> {
 static STAND_INS: &[&str] =
     &["xxxx", "your", "example", "placeholder", "changeme", "redacted", "****", "...."];
 
+/// The cheap questions come first: most values are none, and a hostile text has one every few bytes.
 fn is_secret(kind: Kind, value: &[u8]) -> bool {
     let has = |is: fn(&u8) -> bool| value.iter().any(is);
-    let (digit, letter) = (has(u8::is_ascii_digit), has(u8::is_ascii_alphabetic));
-    let symbol = value.iter().any(|byte| in_alphabet(*byte, SYMBOLS));
-    // A variable, a path, an address.
-    let refers = matches!(value.first(), Some(b'$' | b'%' | b'/' | b'&' | b'.' | b'-' | b'=' | b'*' | b'#'))
-        || memchr::memmem::find(value, b"://").is_some();
-    if refers || STAND_INS.iter().any(|part| contains(value, part.as_bytes())) {
+    let is_mixed = || has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
+    let may_be = match kind {
+        Kind::Pair => memchr::memchr(b':', value).is_some_and(|colon| colon > 0 && colon + 1 < value.len()),
+        Kind::Password => {
+            let symbol = || value.iter().any(|byte| in_alphabet(*byte, SYMBOLS));
+            value.len() >= PASSWORD_BYTES_MIN
+                && (has(u8::is_ascii_digit) || has(u8::is_ascii_alphabetic) && symbol())
+        }
+        Kind::KeyNoUuid => value.len() >= KEY_BYTES_MIN && is_mixed() && !is_uuid(value),
+        Kind::Key => value.len() >= KEY_BYTES_MIN && is_mixed(),
+    };
+    if !may_be || refers(value) || is_stand_in(value) || holds_stand_in(value) {
         return false;
     }
     match kind {
-        _ if is_stand_in(value) => false,
-        Kind::Pair => memchr::memchr(b':', value).is_some_and(|colon| colon > 0 && colon + 1 < value.len()),
-        Kind::Password => value.len() >= PASSWORD_BYTES_MIN && (digit || letter && symbol),
-        Kind::KeyNoUuid if is_uuid(value) => false,
+        Kind::Pair | Kind::Password => true,
         Kind::Key | Kind::KeyNoUuid => {
-            value.len() >= KEY_BYTES_MIN
-                && digit
-                && letter
-                && entropy(value) >= KEY_ENTROPY_MIN
-                && !(is_words(value) || claims_issuer(value))
+            entropy(value) >= KEY_ENTROPY_MIN && !(is_words(value) || claims_issuer(value))
         }
     }
 }
 
-fn contains(value: &[u8], part: &[u8]) -> bool {
-    value.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+/// A variable, a path, an address.
+fn refers(value: &[u8]) -> bool {
+    matches!(value.first(), Some(b'$' | b'%' | b'/' | b'&' | b'.' | b'-' | b'=' | b'*' | b'#'))
+        || memchr::memmem::find(value, b"://").is_some()
+}
+
+fn holds_stand_in(value: &[u8]) -> bool {
+    let mut small = [0; VALUE_BYTES_MAX];
+    let Some(small) = small.get_mut(..value.len()) else { return false };
+    small.copy_from_slice(value);
+    small.make_ascii_lowercase();
+    STAND_INS.iter().any(|part| memchr::memmem::find(small, part.as_bytes()).is_some())
 }
 
 /// Shannon's, in bits per byte.
