@@ -16,7 +16,7 @@ fn score(c: &mut Criterion) {
         let text: String = PROSE.chars().cycle().take(bytes).collect();
         group.throughput(Throughput::Bytes(bytes as u64));
         group.bench_function(format!("{} KB", bytes / 1024), |b| {
-            b.iter(|| classifier.score(black_box(&text)))
+            b.iter(|| classifier.score(black_box(&text)));
         });
     }
     group.finish();

@@ -19,6 +19,12 @@ const TABLE_SHA256: &str = include_str!("../table/table.sha256");
 /// Features of a window of usual words.
 const WINDOW_FEATURES: f32 = 400.0;
 
+/// How far below its worst window a whole text may count.
+pub const WHOLE_REACH: f32 = 2.5;
+
+/// Features that every window is taken to have besides its own: those of some three words.
+const SHORT_FEATURES: f32 = 40.0;
+
 /// A classifier: a table and the arithmetic over it.
 #[derive(Clone, Debug)]
 pub struct Classifier {
@@ -138,7 +144,7 @@ impl<'a> Reader<'a> {
     /// Ends a segment: the window of it and the one before is scored.
     fn close(&mut self) {
         let window = self.before.with(&self.now);
-        let logits = self.logits(&window.lanes.map(|sum| sum as f32), (window.features as f32).sqrt());
+        let logits = self.logits(&window.lanes.map(|sum| sum as f32), window_root(window.features as f32));
         for (best, logit) in self.best.iter_mut().zip(logits) {
             *best = best.max(logit);
         }
@@ -191,7 +197,7 @@ impl<'a> Reader<'a> {
         let share = self.table.parts().whole;
         let mut logits = [0.0; LANES];
         for ((logit, whole), best) in logits.iter_mut().zip(whole).zip(self.best) {
-            *logit = share * whole + (1.0 - share) * best;
+            *logit = blend(best, whole, share);
         }
         for index in 0..LANES {
             if let Some(category) = lane_category(index) {
@@ -204,10 +210,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the sums of a whole text are divided by: the root of its features, as a window's are, up to those of a window of
-/// usual length, and in proportion beyond, so that a text is no worse, and no better, for being long.
+/// The logit of a text: that of its worst window, lowered by a share of how much lower the whole is. Calm around it speaks
+/// for a window, but only so much, else harm could hide in length.
+pub fn blend(best: f32, whole: f32, share: f32) -> f32 {
+    best + share * (whole - best).clamp(-WHOLE_REACH, 0.0)
+}
+
+/// What the sums of a window are divided by: the root of its features and some more, so that few words are weak evidence.
+pub fn window_root(features: f32) -> f32 {
+    (features + SHORT_FEATURES).sqrt()
+}
+
+/// What the sums of a whole text are divided by: as a window up to one of usual length, and in proportion beyond, so that
+/// a text is no worse, and no better, for being long.
 pub fn whole_root(features: f32) -> f32 {
-    features / features.clamp(1.0, WINDOW_FEATURES).sqrt()
+    let usual = features.clamp(1.0, WINDOW_FEATURES);
+    features / usual * window_root(usual)
 }
 
 /// The lowest logit of the categories that a child implies: a threat of hate is hate and violence.

@@ -16,7 +16,7 @@ mod table;
 mod words;
 
 pub use category::{Category, Mode, Surface};
-pub use classifier::{Classifier, whole_root};
+pub use classifier::{Classifier, WHOLE_REACH, blend, whole_root, window_root};
 pub use grams::Grams;
 pub use metrics::{Confusion, auprc, auroc};
 pub use minors::Reference;

@@ -106,7 +106,7 @@ fn harm_within_a_long_benign_text_is_found() {
     let with = format!("{calm} I want to kill myself tonight, I have the pills ready. {calm}");
     let (with, calm) =
         (classifier.score(&with)[Category::SelfHarm], classifier.score(&calm)[Category::SelfHarm]);
-    assert!(with > calm + 0.05, "{with} beside {calm}");
+    assert!(with > calm + 0.15, "{with} beside {calm}");
 }
 
 #[test]

@@ -4,9 +4,9 @@ use moderation::{Category, LANES, lane};
 use serde::{Deserialize, Serialize};
 
 /// The share of everyday rows that one category may flag.
-const EVERYDAY_SHARE: f64 = 0.0015;
+const EVERYDAY_SHARE: f64 = 0.0012;
 /// The share of look-alikes that one category may flag.
-const LOOK_ALIKE_SHARE: f64 = 0.025;
+const LOOK_ALIKE_SHARE: f64 = 0.03;
 /// The default threshold for requests and answers.
 const THRESHOLD: f32 = 0.5;
 /// That of `sexual/minors`, whose score is a share of that of `sexual`.

@@ -70,20 +70,8 @@ struct Injection {
     source: String,
 }
 
-#[derive(Deserialize)]
-struct Guess {
-    id: String,
-    labels: HashMap<String, f32>,
-}
-
 impl Corpus {
-    pub fn load(data: &Path, templates: &Path, teacher: Option<&Path>, settings: &Settings) -> Result<Self> {
-        let mut guesses = HashMap::new();
-        if let Some(teacher) = teacher {
-            for guess in lines::<Guess>(teacher)? {
-                guesses.insert(guess.id, guess.labels);
-            }
-        }
+    pub fn load(data: &Path, templates: &Path, settings: &Settings) -> Result<Self> {
         let mut rows = Vec::new();
         let mut paths: Vec<_> = std::fs::read_dir(data.join("moderation"))
             .with_context(|| format!("list {}/moderation", data.display()))?
@@ -95,7 +83,7 @@ impl Corpus {
             let mut rng = Rng::new(source.bytes().map(u64::from).sum());
             for labelled in lines::<Labelled>(path)? {
                 if rng.unit() < kept(&source, &labelled.sub) {
-                    rows.push(row(&source, labelled, &guesses, settings));
+                    rows.push(row(&source, labelled, settings));
                 }
             }
         }
@@ -105,7 +93,7 @@ impl Corpus {
                 continue;
             }
             if settings.families || labelled.id.contains("injection") || labelled.id.contains("jailbreak") {
-                rows.push(row("templates", labelled, &guesses, settings));
+                rows.push(row("templates", labelled, settings));
             }
         }
         for injection in lines::<Injection>(&data.join("prompt_injection/train.jsonl"))? {
@@ -152,12 +140,7 @@ fn trust(source: &str, category: Category, positive: bool) -> f32 {
     }
 }
 
-fn row(
-    source: &str,
-    labelled: Labelled,
-    guesses: &HashMap<String, HashMap<String, f32>>,
-    settings: &Settings,
-) -> Row {
+fn row(source: &str, labelled: Labelled, settings: &Settings) -> Row {
     let mut row = Row {
         source: source.to_owned(),
         sub: labelled.sub,
@@ -165,7 +148,7 @@ fn row(
         labels: [f32::NAN; LANES],
         weights: [1.0; LANES],
     };
-    let guess = guesses.get(&labelled.id);
+    let lower = row.text.to_lowercase();
     for category in Category::ALL {
         let Some(lane) = lane(category) else { continue };
         let implied = category == Category::Illicit
@@ -180,13 +163,142 @@ fn row(
             row.weights[lane] = trust(source, category, *label == 1.0);
         } else if !category.is_openai() && source != "templates" {
             row.labels[lane] = if suspicious(&row.text) { f32::NAN } else { 0.0 };
-        } else if let Some(guess) = guess.and_then(|guess| guess.get(category.name())) {
-            // the open interval keeps a guess apart from a label
-            row.labels[lane] = guess.clamp(0.001, 0.999);
-            row.weights[lane] = settings.teacher_weight;
+        } else if settings.hints && source != "templates" && lacks_hints(category, &lower) {
+            row.labels[lane] = 0.0;
+            row.weights[lane] = HINT_TRUST;
         }
     }
     row
+}
+
+/// How much a label counts that rests on the absence of words alone.
+const HINT_TRUST: f32 = 0.4;
+
+/// Parts of words without one of which a text is hardly sexual.
+const SEXUAL_HINTS: &[&str] = &[
+    "sex", "fuck", "pussy", "dick", "cock", "cum", "tit", "boob", "breast", "nipple", "naked", "nude",
+    "porn", "horny", "suck", "lick", "blow", "anal", "ass", "butt", "rape", "slut", "whore", "hoe", "virgin",
+    "orgasm", "penis", "vagin", "clit", "strip", "escort", "bang", "erotic", "masturb", "kink", "fetish",
+    "lust", "moan", "thrust", "panties", "bra ", "hole", "wet", "ride", "jerk", "balls", "cunt", "hump",
+    "thot", "tongue", "smash", "hook up", "bed", "kiss",
+];
+
+/// Parts of words without one of which a text is hardly violent.
+const VIOLENT_HINTS: &[&str] = &[
+    "kill",
+    "murder",
+    "shoot",
+    "shot",
+    "stab",
+    "beat",
+    "hit",
+    "punch",
+    "slap",
+    "burn",
+    "hang",
+    "lynch",
+    "gas",
+    "bomb",
+    "blood",
+    "bleed",
+    "die",
+    "dead",
+    "death",
+    "rape",
+    "attack",
+    "fight",
+    "war",
+    "gun",
+    "knife",
+    "weapon",
+    "hurt",
+    "slaughter",
+    "tortur",
+    "execut",
+    "behead",
+    "cut",
+    "smash",
+    "crush",
+    "destroy",
+    "violen",
+    "strangl",
+    "chok",
+    "whip",
+    "kick",
+    "exterminat",
+    "wipe",
+    "rope",
+    "bullet",
+    "explo",
+    "threat",
+    "massacre",
+    "genocide",
+    "nuke",
+    "deport",
+    "smack",
+    "knock",
+    "break",
+    "throw",
+    "drown",
+    "poison",
+    "assault",
+    "suffer",
+    "pain",
+    "eliminat",
+    "purge",
+    "bury",
+    "grave",
+    "hunt",
+    "🔫",
+    "🔪",
+    "💣",
+    "🩸",
+    "☠",
+    "💀",
+];
+
+/// Parts of words without one of which a text is hardly about harming oneself.
+const SELF_HARM_HINTS: &[&str] = &[
+    "kill",
+    "suicid",
+    "hurt",
+    "harm",
+    "cut",
+    "die",
+    "dead",
+    "death",
+    "end ",
+    "starv",
+    "overdos",
+    "pill",
+    "hang",
+    "wrist",
+    "burn",
+    "bleed",
+    "blood",
+    "worthless",
+    "anorex",
+    "bulim",
+    "purg",
+    "jump",
+    "razor",
+    "goodbye",
+    "alive",
+    "life",
+    "live",
+    "self",
+];
+
+/// Whether a text has none of the words without which it hardly is of that category.
+fn lacks_hints(category: Category, lower: &str) -> bool {
+    let hints = match category {
+        Category::Sexual => SEXUAL_HINTS,
+        Category::Violence | Category::ViolenceGraphic => VIOLENT_HINTS,
+        Category::HateThreatening | Category::HarassmentThreatening => VIOLENT_HINTS,
+        Category::SelfHarm | Category::SelfHarmIntent | Category::SelfHarmInstructions => SELF_HARM_HINTS,
+        _ => return false,
+    };
+    !hints.iter().any(|hint| lower.contains(hint))
 }
 
 /// Whether a row of a source that knows nothing of injections may hold one.

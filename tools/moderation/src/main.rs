@@ -67,16 +67,13 @@ struct Inputs {
     /// What `python3 -m templates` wrote.
     #[arg(long)]
     templates: PathBuf,
-    /// Soft labels that `teacher.py` wrote.
-    #[arg(long)]
-    teacher: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
 
 impl Inputs {
     fn corpus(&self) -> Result<Corpus> {
-        Corpus::load(&self.data, &self.templates, self.teacher.as_deref(), &self.settings)
+        Corpus::load(&self.data, &self.templates, &self.settings)
     }
 }
 

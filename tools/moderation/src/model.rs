@@ -31,9 +31,9 @@ pub struct Settings {
     /// In how many rows a feature has to stand.
     #[arg(long, default_value_t = 3)]
     pub rows_min: u32,
-    /// How much a teacher's guess counts beside a label.
-    #[arg(long, default_value_t = 0.3)]
-    pub teacher_weight: f32,
+    /// Whether an unknown label is taken for 0 where a text has no word that hints at the category.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub hints: bool,
     /// Composed documents with something harmful in them; half as many without.
     #[arg(long, default_value_t = 8000)]
     pub composed: usize,
@@ -122,7 +122,8 @@ impl Model {
         let mut roots = Vec::with_capacity(seen.len());
         for (at, segment) in seen.iter().enumerate() {
             let before = at.checked_sub(1).map(|before| &seen[before]);
-            let root = (segment.features + before.map_or(0.0, |before| before.features)).sqrt();
+            let root =
+                moderation::window_root(segment.features + before.map_or(0.0, |before| before.features));
             for lane in 0..LANES {
                 let sum = segment.sums[lane] + before.map_or(0.0, |before| before.sums[lane]);
                 if sum / root > best[lane] {
@@ -137,10 +138,15 @@ impl Model {
         let whole_root = moderation::whole_root(all.features);
         let mut loss = 0.0;
         let mut pull = [0.0_f32; WIDE];
+        let mut shares = [0.0_f32; WIDE];
         for lane in 0..LANES {
-            let logit = settings.whole * all.sums[lane] / whole_root
-                + (1.0 - settings.whole) * best[lane]
-                + self.bias[lane];
+            let whole = all.sums[lane] / whole_root;
+            shares[lane] = if (-moderation::WHOLE_REACH..0.0).contains(&(whole - best[lane])) {
+                settings.whole
+            } else {
+                0.0
+            };
+            let logit = moderation::blend(best[lane], whole, settings.whole) + self.bias[lane];
             let guess = 1.0 / (1.0 + (-logit).exp());
             let mut label = sample.labels[lane];
             let mut trust = sample.weights[lane];
@@ -160,17 +166,17 @@ impl Model {
         if pull.iter().all(|pull| pull.abs() < 0.01) {
             return loss;
         }
-        for lane in 0..LANES {
-            self.bias_squares[lane] += pull[lane] * pull[lane];
-            self.bias[lane] -= settings.rate * pull[lane] / self.bias_squares[lane].sqrt();
+        for ((bias, square), pull) in self.bias.iter_mut().zip(&mut self.bias_squares).zip(pull) {
+            *square += pull * pull;
+            *bias -= settings.rate * pull / square.sqrt();
         }
         for (at, segment) in sample.segments.iter().enumerate() {
             let mut slope = [0.0_f32; WIDE];
             for lane in 0..LANES {
                 let window = best_at[lane];
                 let inside = window == at || window == at + 1;
-                let share = if inside { (1.0 - settings.whole) / roots[window] } else { 0.0 };
-                slope[lane] = pull[lane] * (share + settings.whole / whole_root);
+                let share = if inside { (1.0 - shares[lane]) / roots[window] } else { 0.0 };
+                slope[lane] = pull[lane] * (share + shares[lane] / whole_root);
             }
             for number in &segment.known {
                 let number = *number as usize;
