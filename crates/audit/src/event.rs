@@ -357,6 +357,9 @@ pub struct RollbackInfo {
 pub struct ChangeInfo {
     /// What it is a change of, as in `policy support-guardrails` or `key key_0123456789ab`.
     pub subject: String,
+    /// The route of the management API that it came by, as in `PATCH projects/{id}`; absent where no request was behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// The policy's stable revision until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_before: Option<u64>,
@@ -369,10 +372,11 @@ pub struct ChangeInfo {
     /// Its candidate from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate_after: Option<u64>,
-    /// Digest (SHA-256, hex) of the policy's newest document until then.
+    /// Digest (SHA-256, hex) of what was changed until then: a policy's newest document, or what was known of a project, a
+    /// key or a destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_before: Option<String>,
-    /// Digest of its newest document from then on.
+    /// The same from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_after: Option<String>,
 }

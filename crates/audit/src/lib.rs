@@ -3,10 +3,12 @@
 //! any field that could hold prompt or answer text.
 
 pub mod delivery;
+pub mod egress;
 pub mod event;
 pub mod export;
 pub mod log;
 pub mod outbox;
+pub mod seal;
 pub mod secret;
 mod stored;
 #[cfg(test)]

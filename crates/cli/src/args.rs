@@ -1,5 +1,6 @@
 //! The command line as it is typed. What the commands do is in `commands` and `serve`.
 
+mod admin;
 mod policy;
 
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use admin::{DoctorArgs, ExportCommand, KeyCommand, ProjectCommand, ProjectFields};
 pub(crate) use policy::{DiffArgs, PolicyCommand, ReportArgs, RolloutCommand, SimulateArgs, TestArgs};
 
 /// Policy Gateway: governs LLM traffic by policy-as-code and delivers an audit record of every decision.
@@ -48,6 +50,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Check a configuration and everything it names, and report all problems.
     Check(CheckArgs),
+    /// Look for what keeps a gateway from working, and say what to mend: configuration, store, clock, upstreams,
+    /// destinations, tokens, policies.
+    Doctor(DoctorArgs),
     /// The configuration file itself.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -76,6 +81,14 @@ pub(crate) enum Command {
     Escalation(EscalationCommand),
     /// What calls used and cost, by day, project, policy, model, user and key; works while a gateway runs.
     Usage(UsageArgs),
+    /// Print the completions of this command line for a shell.
+    ///
+    /// For bash: policy-gateway completions bash > /etc/bash_completion.d/policy-gateway
+    Completions {
+        /// The shell.
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
     /// Stand-ins for a model and for Datadog, for tests and trials.
     #[command(subcommand)]
     Demo(DemoCommand),
@@ -248,121 +261,6 @@ pub(crate) struct AuditExportArgs {
     /// Write here instead of to stdout; the file must not exist yet.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-}
-
-/// Commands about keys.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Make a key for a project and print it. It is shown this once only.
-    Create {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// The project.
-        #[arg(long, value_name = "ID")]
-        project: String,
-        /// A name for people.
-        #[arg(long, value_name = "NAME")]
-        name: Option<String>,
-        /// Refused from this time on, RFC 3339. Default: never.
-        #[arg(long, value_name = "TIME")]
-        expires_at: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// List the keys of a project, without the keys themselves.
-    List {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// The project.
-        #[arg(long, value_name = "ID")]
-        project: String,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Take a key back: the next request with it is refused.
-    Revoke {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// The project.
-        #[arg(long, value_name = "ID")]
-        project: String,
-        /// The key's public id, as `key list` shows it.
-        #[arg(value_name = "KEY_ID")]
-        key_id: String,
-    },
-}
-
-/// Commands about projects.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ProjectCommand {
-    /// List the projects of the configuration and those that were made.
-    List {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make a project.
-    Create {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// Its id.
-        #[arg(value_name = "ID")]
-        id: String,
-        /// A name for people. Default: the id.
-        #[arg(long, value_name = "NAME")]
-        name: Option<String>,
-        /// A description for people.
-        #[arg(long, value_name = "TEXT")]
-        description: Option<String>,
-        /// The policy that judges its requests.
-        #[arg(long, value_name = "ID")]
-        policy_id: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Commands about destinations.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ExportCommand {
-    /// List the destinations of the configuration.
-    List {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Send one synthetic event to each destination (or to one) and say what came of it.
-    Test {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// Only this destination.
-        #[arg(value_name = "ID")]
-        id: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show what was accepted, delivered, is pending and is dead: from the gateway, or from the store where none
-    /// answers.
-    Status {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// Only this destination.
-        #[arg(value_name = "ID")]
-        id: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Send events to a destination again: through the gateway where it runs, from the store otherwise.
-    Replay(ReplayArgs),
 }
 
 /// Arguments of `export replay`.

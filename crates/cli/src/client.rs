@@ -74,6 +74,39 @@ impl Client {
         self.send(method, path, body).await
     }
 
+    /// Asks; of a list, every page as one.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub(crate) async fn send_all(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Result<Value, NoGateway>> {
+        let mut all = match self.send(method.clone(), path, body).await? {
+            Ok(answer) => answer,
+            Err(why) => return Ok(Err(why)),
+        };
+        while let Some(next) = all.get("next").and_then(Value::as_str).filter(|_| method == Method::GET) {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let cursor: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+            let more =
+                match self.send(Method::GET, &format!("{path}{separator}cursor={cursor}"), None).await? {
+                    Ok(more) => more,
+                    Err(why) => return Ok(Err(why)),
+                };
+            let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) else { break };
+            for (name, value) in more {
+                match (all.get_mut(&name), value) {
+                    (Some(Value::Array(entries)), Value::Array(more)) => entries.extend(more),
+                    (_, value) => drop(all.insert(name, value)),
+                }
+            }
+        }
+        Ok(Ok(all))
+    }
+
     /// Asks.
     ///
     /// # Errors
@@ -109,7 +142,7 @@ impl Client {
 }
 
 /// Where to connect for a listener at this address; none where it takes any free port.
-fn reachable(listen: &str) -> Option<String> {
+pub(crate) fn reachable(listen: &str) -> Option<String> {
     let (host, port) = listen.rsplit_once(':')?;
     if port == "0" {
         return None;

@@ -3,8 +3,10 @@
 
 pub(crate) mod audit;
 mod check;
+mod completions;
 mod demo;
 mod desired;
+mod doctor;
 mod escalation;
 mod export;
 mod flips;
@@ -33,6 +35,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Export(command) => export::run(command).await,
         Command::Key(command) => desired::key(command).await,
         Command::Project(command) => desired::project(command).await,
+        Command::Doctor(args) => doctor::run(&args).await,
+        Command::Completions { shell } => completions::run(shell),
         Command::Openapi => schema::openapi(),
         Command::Escalation(command) => escalation::run(command).await,
         Command::Usage(args) => usage::run(args).await,

@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 
 use audit::export::ExportConfig;
 use control::config::AdminToken;
+use control::oidc::Oidc;
 use escalation::Channels;
 use gateway::config::Limits;
 use policy::problems::{Problem, read_all};
 use registry::Desired;
-use registry::desired_state::{Declared, DeclaredPolicy, Requirements};
+use registry::desired_state::{Declared, DeclaredPolicy, ExportRules, Requirements};
 use serde_json::Value;
 
 use crate::config::environment::{Substitution, substitute};
@@ -52,8 +53,12 @@ pub(crate) struct Config {
     pub(crate) retention_days: Option<u32>,
     /// Who may use the management API.
     pub(crate) admin_tokens: Vec<AdminToken>,
+    /// Whose tokens may use it too.
+    pub(crate) oidc: Option<Oidc>,
     /// Destinations.
     pub(crate) exports: Vec<ExportConfig>,
+    /// What destinations of the management API may reach and read.
+    pub(crate) export_rules: ExportRules,
     /// How reviewers hear of escalations, and what content is encrypted with.
     pub(crate) channels: Channels,
     /// Upstreams, projects and prices; its policies are empty, see [`Config::policies`].
@@ -130,6 +135,11 @@ impl Config {
         located.extend(locate(&self.file, &Lines::default(), problems));
         match policies {
             Some(policies) if located.is_empty() => {
+                let paths = policies
+                    .iter()
+                    .filter_map(|policy| policy.document.refusal_replacement.escalation_path.clone());
+                let channels = self.channels.clone();
+                self.channels = channels.within(self.export_rules.egress.clone(), paths);
                 self.policies = policies;
                 self.policy_stamp = stamp;
                 Ok(())
@@ -152,6 +162,12 @@ impl Config {
                 let channels = self.channels.clone();
                 Requirements::new(move |document| channels.check(document))
             },
+            api_requirements: {
+                let channels = self.channels.clone();
+                Requirements::new(move |document| channels.check_reach(document))
+            },
+            exports: self.exports.iter().map(|export| export.id.clone()).collect(),
+            export_rules: self.export_rules.clone(),
         }
     }
 }

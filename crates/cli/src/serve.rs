@@ -5,6 +5,7 @@ mod app;
 mod destinations;
 mod escalations;
 mod evidence;
+mod oidc;
 mod reload;
 mod rollouts;
 pub(crate) mod signal;
@@ -23,6 +24,7 @@ use crate::serve::signal::{Reloads, Signals};
 use crate::serve::watch::PolicyWatch;
 
 pub(crate) use app::{App, blocking, open_store};
+pub(crate) use oidc::try_issuer;
 
 /// The runtime tells the store through it that its threads have run out of work.
 pub(crate) static IDLE: LazyLock<IdleSignal> = LazyLock::new(IdleSignal::default);

@@ -27,8 +27,13 @@ pub(crate) enum Operation {
     PatchProject,
     CreateKey,
     ListKeys,
+    RotateKey,
     RevokeKey,
+    CreateExport,
     ListExports,
+    ReadExport,
+    PatchExport,
+    DeleteExport,
     ExportStatus,
     TestExport,
     ReplayExport,
@@ -39,6 +44,65 @@ pub(crate) enum Operation {
     History,
     Audit,
     Usage,
+}
+
+impl Operation {
+    /// Whether it changes something, in a moment.
+    pub(crate) fn must_end(self) -> bool {
+        match self {
+            Self::SaveConfig
+            | Self::PromoteRevision
+            | Self::RollBack
+            | Self::AbortCandidate
+            | Self::CreateProject
+            | Self::PatchProject
+            | Self::CreateKey
+            | Self::RotateKey
+            | Self::RevokeKey
+            | Self::CreateExport
+            | Self::PatchExport
+            | Self::DeleteExport
+            | Self::ApproveEscalation
+            | Self::DenyEscalation => true,
+            Self::ReadConfig
+            | Self::ListPolicies
+            | Self::ListRevisions
+            | Self::DiffRevisions
+            | Self::Simulate
+            | Self::ListProjects
+            | Self::ReadProject
+            | Self::ListKeys
+            | Self::ListExports
+            | Self::ReadExport
+            | Self::ExportStatus
+            | Self::TestExport
+            | Self::ReplayExport
+            | Self::ListEscalations
+            | Self::ReadEscalation
+            | Self::History
+            | Self::Audit
+            | Self::Usage => false,
+        }
+    }
+
+    /// Whether its answer holds a secret.
+    pub(crate) fn answers_secret(self) -> bool {
+        matches!(self, Self::CreateKey | Self::RotateKey)
+    }
+
+    /// Whether it takes the `ETag` of what was seen.
+    pub(crate) fn takes_tag(self) -> bool {
+        matches!(
+            self,
+            Self::SaveConfig
+                | Self::PromoteRevision
+                | Self::RollBack
+                | Self::AbortCandidate
+                | Self::PatchProject
+                | Self::PatchExport
+                | Self::DeleteExport
+        )
+    }
 }
 
 /// Who may use a route.
@@ -132,6 +196,9 @@ const USAGE: &[Parameter] = &[
     parameter("cursor", "What `next` (of CSV, the header `x-next-cursor`) of the page before said."),
     parameter("format", "json or csv; absent: by `Accept`, else json."),
 ];
+const LIMIT: Parameter = parameter("limit", "At most so many, 1 to 1000; 100 where absent.");
+const CURSOR: Parameter = parameter("cursor", "What `next` of the page before said.");
+const SOURCE: Parameter = parameter("source", "Only these: `api` or `file`.");
 
 /// All routes.
 pub(crate) static ROUTES: &[Route] = &[
@@ -164,7 +231,7 @@ pub(crate) static ROUTES: &[Route] = &[
         operation: Operation::ListPolicies,
         access: Access::Read,
         summary: "The policies and which of their revisions are in force.",
-        query: &[],
+        query: &[SOURCE, LIMIT, CURSOR],
         body: None,
         answer: |schemas| schemas.subschema_for::<policies::Policies>(),
     },
@@ -247,7 +314,13 @@ pub(crate) static ROUTES: &[Route] = &[
         operation: Operation::ListProjects,
         access: Access::Read,
         summary: "The projects.",
-        query: &[],
+        query: &[
+            parameter("status", "Only these: `active` or `disabled`."),
+            parameter("policy_id", "Only those with this policy."),
+            SOURCE,
+            LIMIT,
+            CURSOR,
+        ],
         body: None,
         answer: |schemas| schemas.subschema_for::<projects::Projects>(),
     },
@@ -287,9 +360,19 @@ pub(crate) static ROUTES: &[Route] = &[
         operation: Operation::ListKeys,
         access: Access::Read,
         summary: "A project's keys, without the keys themselves.",
-        query: &[],
+        query: &[parameter("status", "Only these: `active`, `revoked` or `expired`."), LIMIT, CURSOR],
         body: None,
         answer: |schemas| schemas.subschema_for::<projects::Keys>(),
+    },
+    Route {
+        method: Method::POST,
+        path: "projects/{id}/keys/{key_id}/rotate",
+        operation: Operation::RotateKey,
+        access: Access::Edit,
+        summary: "Make a key that follows this one, which is good for `overlap_seconds` still.",
+        query: &[],
+        body: Some(|schemas| schemas.subschema_for::<projects::RotateBody>()),
+        answer: |schemas| schemas.subschema_for::<projects::MadeKey>(),
     },
     Route {
         method: Method::DELETE,
@@ -302,14 +385,60 @@ pub(crate) static ROUTES: &[Route] = &[
         answer: |schemas| schemas.subschema_for::<projects::Key>(),
     },
     Route {
+        method: Method::POST,
+        path: "exports",
+        operation: Operation::CreateExport,
+        access: Access::Edit,
+        summary: "Make a destination. Its secrets are never answered.",
+        query: &[],
+        body: Some(|schemas| schemas.subschema_for::<exports::CreateBody>()),
+        answer: |schemas| schemas.subschema_for::<exports::Entry>(),
+    },
+    Route {
         method: Method::GET,
         path: "exports",
         operation: Operation::ListExports,
         access: Access::Read,
         summary: "The destinations and how they are doing.",
-        query: &[],
+        query: &[
+            SOURCE,
+            parameter("state", "Only in this state: `running`, `retrying` or `held`."),
+            parameter("destination", "Only of this kind."),
+            LIMIT,
+            CURSOR,
+        ],
         body: None,
         answer: |schemas| schemas.subschema_for::<exports::List>(),
+    },
+    Route {
+        method: Method::GET,
+        path: "exports/{id}",
+        operation: Operation::ReadExport,
+        access: Access::Read,
+        summary: "One destination and how it is doing.",
+        query: &[],
+        body: None,
+        answer: |schemas| schemas.subschema_for::<exports::Entry>(),
+    },
+    Route {
+        method: Method::PATCH,
+        path: "exports/{id}",
+        operation: Operation::PatchExport,
+        access: Access::Edit,
+        summary: "Change a destination. It goes on where it is in the log.",
+        query: &[],
+        body: Some(|schemas| schemas.subschema_for::<exports::PatchBody>()),
+        answer: |schemas| schemas.subschema_for::<exports::Entry>(),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "exports/{id}",
+        operation: Operation::DeleteExport,
+        access: Access::Edit,
+        summary: "Delete a destination. With events still to deliver it must be confirmed.",
+        query: &[parameter("confirm", "`true`: even with events still to deliver.")],
+        body: None,
+        answer: |schemas| schemas.subschema_for::<exports::Deleted>(),
     },
     Route {
         method: Method::GET,

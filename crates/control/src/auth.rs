@@ -1,5 +1,6 @@
 //! Who is asking: bearer tokens of the management API, compared in constant time.
 
+use audit::secret::Secret;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
@@ -14,6 +15,8 @@ pub(crate) struct Caller {
     pub(crate) name: String,
     /// What they may do.
     pub(crate) role: Role,
+    /// The token that they will show again; none for one that is another the next time.
+    pub(crate) token: Option<Secret>,
 }
 
 /// The tokens in force, as digests.
@@ -21,24 +24,15 @@ pub(crate) struct Tokens(Vec<([u8; 32], Caller)>);
 
 impl Tokens {
     pub(crate) fn new(tokens: Vec<AdminToken>) -> Self {
-        let caller =
-            |token: AdminToken| (digest(token.token.expose()), Caller { name: token.name, role: token.role });
+        let caller = |token: AdminToken| {
+            let digest = digest(token.token.expose());
+            (digest, Caller { name: token.name, role: token.role, token: Some(token.token) })
+        };
         Self(tokens.into_iter().map(caller).collect())
     }
 
-    /// The bearer.
-    ///
-    /// # Errors
-    /// [`Failure`] where there is no token, or none that is known.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
-        let Some(value) = headers.get(AUTHORIZATION) else {
-            return Err(Failure::unauthorized("no token: send `Authorization: Bearer <admin token>`"));
-        };
-        let Some(presented) = value.to_str().ok().and_then(bearer) else {
-            return Err(Failure::unauthorized(
-                "the `Authorization` header is no bearer token: send `Authorization: Bearer <admin token>`",
-            ));
-        };
+    /// The bearer of a token that is one of these.
+    pub(crate) fn caller(&self, presented: &str) -> Option<Caller> {
         let presented = digest(presented);
         // All of them, so that the time tells nothing of which one it was or whether there was one.
         let mut found = None;
@@ -47,10 +41,30 @@ impl Tokens {
                 found = Some(caller);
             }
         }
-        found.cloned().ok_or_else(|| {
-            Failure::unauthorized("the token is not known: use one of `admin_tokens` in the configuration")
-        })
+        found.cloned()
     }
+}
+
+/// The token that a request came with.
+///
+/// # Errors
+/// [`Failure`] where there is none.
+pub(crate) fn presented(headers: &HeaderMap) -> Result<&str, Failure> {
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        return Err(Failure::unauthorized("no token: send `Authorization: Bearer <admin token>`"));
+    };
+    value.to_str().ok().and_then(bearer).ok_or_else(|| {
+        Failure::unauthorized(
+            "the `Authorization` header is no bearer token: send `Authorization: Bearer <admin token>`",
+        )
+    })
+}
+
+/// That it is nobody's.
+pub(crate) fn unknown(has_issuer: bool) -> Failure {
+    let more = if has_issuer { ", or a JSON Web Token of `oidc.issuer`" } else { "" };
+    let message = format!("the token is not known: use one of `admin_tokens` in the configuration{more}");
+    Failure::unauthorized(&message)
 }
 
 fn bearer(value: &str) -> Option<&str> {

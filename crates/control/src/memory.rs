@@ -8,7 +8,9 @@ use audit::event::AuditEvent;
 use audit::log::{AppendError, AuditLog, Durable, LogHealth, LogStats, Mark, Record};
 use audit::outbox::BoxFuture;
 use registry::desired_state::Declared;
-use registry::kept::{Change, Edit, Kept, StateChange, StateError, StateStore, StoredRevision};
+use registry::kept::{
+    Change, Edit, Kept, KeptAnswer, StateChange, StateError, StateStore, StoredExport, StoredRevision,
+};
 use registry::{DesiredState, Rollouts};
 
 /// What is kept. A commit is all or nothing, like the real one.
@@ -24,11 +26,28 @@ struct Inner {
     revisions: BTreeMap<(String, u64), StoredRevision>,
     changes: Vec<(String, StateChange)>,
     events: Vec<AuditEvent>,
+    answers: BTreeMap<String, KeptAnswer>,
 }
 
 impl Memory {
     pub(crate) fn events(&self) -> Vec<AuditEvent> {
         self.inner.lock().unwrap().events.clone()
+    }
+
+    /// Destinations as they are kept.
+    pub(crate) fn exports(&self) -> Vec<StoredExport> {
+        self.inner.lock().unwrap().kept.exports.values().cloned().collect()
+    }
+
+    /// Bodies of answers as they are kept.
+    pub(crate) fn answers(&self) -> Vec<Vec<u8>> {
+        let inner = self.inner.lock().unwrap();
+        inner.answers.values().filter_map(|kept| kept.answer.as_ref()).map(|(_, body)| body.clone()).collect()
+    }
+
+    /// As if the process had ended before any answer was kept.
+    pub(crate) fn forget_ends(&self) {
+        self.inner.lock().unwrap().answers.values_mut().for_each(|kept| kept.answer = None);
     }
 }
 
@@ -57,6 +76,15 @@ impl StateStore for Memory {
         Box::pin(async move { Ok(own) })
     }
 
+    fn answer<'a>(
+        &'a self,
+        id: &'a str,
+        since_ms: i64,
+    ) -> BoxFuture<'a, Result<Option<KeptAnswer>, StateError>> {
+        let found = self.inner.lock().unwrap().answers.get(id).cloned();
+        Box::pin(async move { Ok(found.filter(|answer| answer.created_ms >= since_ms)) })
+    }
+
     fn commit(&self, change: Change) -> BoxFuture<'_, Result<(), StateError>> {
         Box::pin(async move {
             // As a real one: others get their turn.
@@ -74,6 +102,8 @@ impl StateStore for Memory {
                         assert!(former.is_none(), "a revision is immutable");
                     }
                     Edit::SetPolicy(policy, change) => inner.changes.push((policy.policy_id, change)),
+                    Edit::KeepAnswer(answer) => drop(inner.answers.insert(answer.id.clone(), answer)),
+                    Edit::ForgetAnswer(id) => drop(inner.answers.remove(&id)),
                     _ => {}
                 }
             }

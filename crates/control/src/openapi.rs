@@ -119,10 +119,22 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
             "schema": {"type": "string"},
         }));
     }
+    if route.method == http::Method::POST {
+        let about = "Sent again with the same key within 24 hours, the request gets the same answer and does nothing.";
+        parameters.push(header("Idempotency-Key", about));
+    }
+    if route.operation.takes_tag() {
+        parameters
+            .push(header("If-Match", "The `ETag` that was seen: if it is another by now, nothing changes."));
+    }
     if !parameters.is_empty() {
         operation["parameters"] = Value::Array(parameters);
     }
     operation
+}
+
+fn header(name: &str, about: &str) -> Value {
+    json!({"name": name, "in": "header", "required": false, "description": about, "schema": {"type": "string"}})
 }
 
 /// The variant's name as JSON people write it: `listExports`.

@@ -3,12 +3,13 @@
 
 use audit::delivery::{DestinationStatus, ReplayError, ReplayReport, Selection};
 use audit::event::EventType;
-use audit::export::{TestError, TestReport};
+use audit::export::{ExportConfig, TestError, TestReport};
 use audit::outbox::{BoxFuture, StoredEvent};
 use audit::usage::{UsagePage, UsageQuery};
+use bytes::Bytes;
 use escalation::tickets::{DecideError, TicketFilter, WithContent};
 use escalation::{Desk, Ticket, Verdict};
-use policy::Decision;
+use policy::{Decision, Problem};
 use uuid::Uuid;
 
 /// Which events, newest first.
@@ -43,6 +44,12 @@ pub struct EventFilter {
 #[error("{0}")]
 pub struct PortError(pub String);
 
+/// Fetches documents of an OpenID Connect issuer.
+pub trait Fetch: Send + Sync + 'static {
+    /// What a GET of this URL answers with 200: at most a megabyte, within seconds, redirects not followed.
+    fn get(&self, url: String) -> BoxFuture<'_, Result<Bytes, PortError>>;
+}
+
 /// The audit log, for reading.
 pub trait Evidence: Send + Sync + 'static {
     /// The events that match, newest first.
@@ -72,8 +79,16 @@ pub trait Escalations: Send + Sync + 'static {
 
 /// The destinations.
 pub trait Exports: Send + Sync + 'static {
-    /// All of them, in the order of the configuration.
+    /// All of them, in the order of the configuration, then those that the API made.
     fn status(&self) -> Vec<DestinationStatus>;
+
+    /// Whether this one could run: its secrets can be had, its client can be set up, its name leads where it may go.
+    ///
+    /// The problem has its path in the destination's configuration.
+    fn check<'a>(&'a self, export: &'a ExportConfig) -> BoxFuture<'a, Result<(), Problem>>;
+
+    /// Runs what the configuration declares and the API made, in place of what runs. Where that cannot be, the former go on.
+    fn apply(&self) -> BoxFuture<'_, Result<(), PortError>>;
 
     /// Sends one synthetic event; none where there is no such destination.
     fn test<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<TestReport, TestError>>>;

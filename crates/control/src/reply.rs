@@ -2,8 +2,10 @@
 //! document listed by its path.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use http::{Method, Response, StatusCode};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, Method, Response, StatusCode};
 use policy::Problem;
 use registry::desired_state::ChangeError;
 use serde::Serialize;
@@ -82,6 +84,14 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, code, message)
     }
 
+    pub(crate) fn precondition(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+    }
+
+    pub(crate) fn unprocessable(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+    }
+
     /// With what is there instead.
     pub(crate) fn with_current(mut self, current: Option<Value>) -> Self {
         self.more.current = current;
@@ -137,6 +147,7 @@ impl From<ChangeError> for Failure {
             ChangeError::Problems(problems) => Self::problems(problems, ""),
             ChangeError::Declared { .. } => Self::conflict("declared_in_file", message),
             ChangeError::Moved { .. } => Self::conflict("revision_conflict", message),
+            ChangeError::Stale(_) => Self::precondition(message),
             ChangeError::Conflict(_) => Self::conflict("conflict", message),
             ChangeError::Unknown(_) => Self::not_found(message),
             ChangeError::Store(_) => Self::unavailable(message),
@@ -159,6 +170,37 @@ pub(crate) fn ok_csv(body: impl Into<Bytes>) -> Response<Bytes> {
     let mut response = ok_text(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
     response
+}
+
+/// The same with the `ETag` of what is answered.
+pub(crate) fn tagged(mut response: Response<Bytes>, tag: &str) -> Response<Bytes> {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{tag}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+/// An answer that was given before.
+pub(crate) fn again(status: u16, body: Vec<u8>) -> Response<Bytes> {
+    let mut response = answer(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), body);
+    response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+    response
+}
+
+/// Nothing, where the caller has it already: the answer's `ETag` is one of `If-None-Match`.
+pub(crate) fn unless_seen(response: Response<Bytes>, headers: &HeaderMap) -> Response<Bytes> {
+    let seen = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let tag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
+    let is_seen = seen.zip(tag).is_some_and(|(seen, tag)| {
+        seen.split(',').map(|one| one.trim()).any(|one| one.trim_start_matches("W/") == tag || one == "*")
+    });
+    if !is_seen || response.status() != StatusCode::OK {
+        return response;
+    }
+    let (mut head, _) = response.into_parts();
+    head.status = StatusCode::NOT_MODIFIED;
+    head.headers.remove(CONTENT_TYPE);
+    Response::from_parts(head, Bytes::new())
 }
 
 fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {

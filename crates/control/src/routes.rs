@@ -9,6 +9,10 @@ pub(crate) mod projects;
 pub(crate) mod simulate;
 pub(crate) mod usage;
 
+use audit::event::AuditEvent;
+use audit::log::{AuditLog, Record};
+use http::HeaderMap;
+use http::header::IF_MATCH;
 use policy::problems::read_all;
 use serde::de::DeserializeOwned;
 
@@ -25,6 +29,14 @@ pub(crate) fn read_body<T: DeserializeOwned>(body: &[u8], hint: &str) -> Result<
         Failure::bad_request(format!("the body is not JSON (at {place}): {hint}"))
     })?;
     read_all(&value, "").map_err(|problems| Failure::problems(problems, hint))
+}
+
+/// As [`read_body`], for a body that may be left out.
+///
+/// # Errors
+/// As [`read_body`].
+pub(crate) fn read_optional<T: Default + DeserializeOwned>(body: &[u8], hint: &str) -> Result<T, Failure> {
+    if body.trim_ascii().is_empty() { Ok(T::default()) } else { read_body(body, hint) }
 }
 
 /// The query of a URL whose parameters are known.
@@ -63,6 +75,106 @@ impl Query {
     }
 }
 
+/// A page that nobody sized.
+const LIMIT: usize = 100;
+/// An entry is about a kilobyte: the largest page stays around one megabyte.
+const LIMIT_MAX: usize = 1000;
+
+/// Which part of a list is asked for.
+pub(crate) struct Page {
+    limit: usize,
+    /// The last entry of the page before.
+    cursor: Option<String>,
+}
+
+impl Page {
+    /// Takes `limit` and `cursor` of a query.
+    ///
+    /// # Errors
+    /// [`Failure`] where a page of that size is not given.
+    pub(crate) fn read(query: &mut Query) -> Result<Self, Failure> {
+        let wrong = || Failure::bad_request(format!("`limit` must be a whole number from 1 to {LIMIT_MAX}"));
+        let limit = query.take("limit").map_or(Ok(LIMIT), |text| text.parse().map_err(|_| wrong()))?;
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            return Err(wrong());
+        }
+        Ok(Self { limit, cursor: query.take("cursor") })
+    }
+
+    /// The entries of the page among those that `fit`, and the cursor of the next one. `all` are in order; `id` tells them
+    /// apart.
+    ///
+    /// # Errors
+    /// [`Failure`] where the cursor is none of theirs.
+    pub(crate) fn cut<T>(
+        self,
+        all: Vec<T>,
+        id: impl Fn(&T) -> String,
+        fits: impl Fn(&T) -> bool,
+    ) -> Result<(Vec<T>, Option<String>), Failure> {
+        let skipped = match &self.cursor {
+            None => 0,
+            Some(cursor) => match all.iter().position(|entry| id(entry) == *cursor) {
+                Some(at) => at + 1,
+                None => {
+                    let message =
+                        "`cursor` must be what `next` of the page before said: begin again without it";
+                    return Err(Failure::bad_request(message));
+                }
+            },
+        };
+        let mut rest = all.into_iter().skip(skipped).filter(fits);
+        let entries: Vec<T> = rest.by_ref().take(self.limit).collect();
+        let next = rest.next().and(entries.last()).map(id);
+        Ok((entries, next))
+    }
+}
+
+/// One of these words, as a filter.
+///
+/// # Errors
+/// [`Failure`] where it is none of them.
+pub(crate) fn one_of(
+    query: &mut Query,
+    name: &str,
+    words: &[&'static str],
+) -> Result<Option<&'static str>, Failure> {
+    let Some(given) = query.take(name) else { return Ok(None) };
+    let found = words.iter().find(|word| **word == given).copied();
+    let wrong = || Failure::bad_request(format!("`{name}` must be one of {}", words.join(", ")));
+    found.map(Some).ok_or_else(wrong)
+}
+
+/// The state that the caller had seen, by the `ETag` it came with; none where any will do.
+///
+/// # Errors
+/// [`Failure`] where the header is not one tag.
+pub(crate) fn expected_tag(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match tag.filter(|tag| !tag.is_empty() && !tag.contains('"')) {
+        Some(tag) => Ok(Some(tag.to_owned())),
+        None => Err(Failure::bad_request("`If-Match` is the `ETag` that was seen, in its quotes")),
+    }
+}
+
+/// Notes something that is done and changes nothing that is kept, before it is done.
+///
+/// # Errors
+/// [`Failure`] where it cannot be noted: then it is not done.
+pub(crate) async fn note(log: &dyn AuditLog, event: &AuditEvent) -> Result<(), Failure> {
+    let noted = match log.append(Record::event(event)) {
+        Ok(durable) => durable.await,
+        Err(error) => Err(error),
+    };
+    noted
+        .map_err(|error| Failure::unavailable(format!("nothing was done: it could not be recorded: {error}")))
+}
+
 /// A segment of a path as it is meant; none where its escapes are none.
 pub(crate) fn percent_decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
@@ -81,6 +193,27 @@ pub(crate) fn percent_decoded(segment: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_lead_through_a_list_once() {
+        for limit in 1..8 {
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            loop {
+                let page = Page { limit, cursor: cursor.take() };
+                let (part, next) =
+                    page.cut((0..7).collect(), |one: &i32| one.to_string(), |one| *one != 3).unwrap();
+                assert!(part.len() <= limit);
+                seen.extend(part);
+                match next {
+                    Some(next) => cursor = Some(next),
+                    None => break,
+                }
+            }
+            assert_eq!(seen, [0, 1, 2, 4, 5, 6], "{limit}");
+        }
+        let lost = Page { limit: 1, cursor: Some("9".to_owned()) };
+        assert!(lost.cut(vec![1], |one: &i32| one.to_string(), |_| true).is_err());
+    }
 
     #[test]
     fn segments_are_decoded_once() {

@@ -20,69 +20,87 @@ use crate::memory::{Memory, Records, state};
 use crate::tests::{Destinations, Log, Reviews};
 use crate::{Control, PREFIX, Ports};
 
-struct Bench {
-    control: Control,
-    state: Arc<DesiredState>,
-    memory: Arc<Memory>,
-    records: Arc<Records>,
+pub(crate) struct Bench {
+    pub(crate) control: Control,
+    pub(crate) state: Arc<DesiredState>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) destinations: Arc<Destinations>,
 }
 
-async fn bench() -> Bench {
+pub(crate) async fn bench() -> Bench {
     bench_over(Arc::new(Memory::default()), Declared::default()).await
 }
 
-async fn bench_over(memory: Arc<Memory>, declared: Declared) -> Bench {
+pub(crate) async fn bench_over(memory: Arc<Memory>, declared: Declared) -> Bench {
     let state = state(&memory, declared).await;
     let records = Arc::new(Records::default());
+    let destinations = Arc::new(Destinations::default());
+    *destinations.state.lock().unwrap() = Some(Arc::clone(&state));
     let ports = Ports {
         evidence: Arc::new(Log::default()),
-        exports: Arc::new(Destinations::default()),
+        exports: Arc::clone(&destinations) as _,
         escalations: Arc::new(Reviews::default()),
         state: Arc::clone(&state),
         log: Arc::clone(&records) as _,
     };
     let token = Secret::new("t".to_owned(), "test").unwrap();
     let tokens = vec![AdminToken { name: "root".to_owned(), role: Role::Admin, token }];
-    Bench { control: Control::new(tokens, ports, Bytes::new()), state, memory, records }
+    Bench { control: Control::new(tokens, ports, Bytes::new()), state, memory, records, destinations }
 }
 
 impl Bench {
-    async fn send(&self, line: &str, match_: Option<&str>, body: &Value) -> (StatusCode, HeaderMap, Value) {
+    pub(crate) async fn send(
+        &self,
+        line: &str,
+        match_: Option<&str>,
+        body: &Value,
+    ) -> (StatusCode, HeaderMap, Value) {
+        let headers: Vec<_> = match_.map(|tag| ("if-match", tag)).into_iter().collect();
+        self.with(line, &headers, body).await
+    }
+
+    pub(crate) async fn with(
+        &self,
+        line: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> (StatusCode, HeaderMap, Value) {
         let (method, path) = line.split_once(' ').unwrap();
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{PREFIX}{path}"))
             .header("authorization", "Bearer t")
             .header("x-request-id", "request-1");
-        if let Some(tag) = match_ {
-            request = request.header("if-match", tag);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         let (head, body) = self.control.handle(request.body(body).unwrap()).await.into_parts();
-        (head.status, head.headers, serde_json::from_slice(&body).unwrap())
+        (head.status, head.headers, serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
 
-    async fn call(&self, line: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn call(&self, line: &str, body: Value) -> (StatusCode, Value) {
         let (status, _, body) = self.send(line, None, &body).await;
         (status, body)
     }
 
     #[track_caller]
-    fn good(answer: (StatusCode, Value)) -> Value {
+    pub(crate) fn good(answer: (StatusCode, Value)) -> Value {
         assert_eq!(answer.0, StatusCode::OK, "{}", answer.1);
         answer.1
     }
 
-    async fn save(&self, document: Value) -> Value {
+    pub(crate) async fn save(&self, document: Value) -> Value {
         Self::good(self.call("POST config", json!({ "config": document })).await)
     }
 }
 
-fn document(term: &str) -> Value {
+pub(crate) fn document(term: &str) -> Value {
     json!({"policy_id": "guard", "rules": {"denylist": [term]}})
 }
 
-fn declared(policies: &[Value], projects: &[Value]) -> Declared {
+pub(crate) fn declared(policies: &[Value], projects: &[Value]) -> Declared {
     let policy = |document: &Value| DeclaredPolicy {
         document: PolicyDocument::parse(document).unwrap(),
         file: "policies/a.yaml".to_owned(),
@@ -99,6 +117,7 @@ fn declared(policies: &[Value], projects: &[Value]) -> Declared {
             let problem = || Problem::new("refusal_replacement.escalation_path", "give `smtp`");
             needs.then(problem).into_iter().collect()
         }),
+        ..Declared::default()
     }
 }
 
@@ -191,7 +210,7 @@ async fn all_problems_of_a_document_are_told_by_path_and_change_nothing() {
         let (status, body) = bench.call("POST config", body).await;
         assert_eq!((status, &body["error"]["param"]), (StatusCode::BAD_REQUEST, &json!(path)), "{body}");
     }
-    assert_eq!(bench.call("GET policies", Value::Null).await.1, json!({"policies": []}));
+    assert_eq!(bench.call("GET policies", Value::Null).await.1, json!({"policies": [], "next": null}));
     assert!(bench.memory.events().is_empty());
 }
 
@@ -427,7 +446,7 @@ async fn what_cannot_be_kept_is_not_in_force() {
         assert_eq!(bench.call(line, body).await.0, StatusCode::SERVICE_UNAVAILABLE, "{line}");
     }
     assert_eq!(bench.state.snapshot().load().policy("guard").unwrap().stable_revision().unwrap().number(), 1);
-    assert_eq!(bench.call("GET projects", Value::Null).await.1, json!({"projects": []}));
+    assert_eq!(bench.call("GET projects", Value::Null).await.1, json!({"projects": [], "next": null}));
     bench.memory.broken.store(false, Ordering::SeqCst);
     assert_eq!(bench.save(document("two")).await["revision"], 2);
 }

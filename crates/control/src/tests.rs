@@ -2,13 +2,14 @@ use std::sync::Mutex;
 
 use audit::delivery::{DestinationStatus, ReplayError, ReplayReport, Selection};
 use audit::event::{AuditEvent, EventType};
-use audit::export::{TestError, TestReport};
+use audit::export::{ExportConfig, TestError, TestReport};
 use audit::outbox::{BoxFuture, DeliveryState, StoredEvent};
 use audit::secret::Secret;
 use audit::usage::{Sums, UsagePage, UsageQuery, UsageRow};
 use escalation::tickets::{DecideError, TicketFilter, WithContent};
 use escalation::{Ruling, Ticket, Verdict};
 use http::{HeaderMap, StatusCode};
+use policy::Problem;
 use registry::desired_state::Declared;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -61,30 +62,55 @@ impl Evidence for Log {
     }
 }
 
+/// One that a file declares, and those that the API made, once they were applied.
 #[derive(Default)]
 pub(crate) struct Destinations {
     replayed: Mutex<Vec<(String, Selection)>>,
+    pub(crate) state: Mutex<Option<Arc<registry::DesiredState>>>,
+    pub(crate) running: Mutex<Vec<ExportConfig>>,
+    /// What `check` says.
+    pub(crate) refuses: Mutex<Option<Problem>>,
+}
+
+pub(crate) fn status(id: &str, endpoint: &str) -> DestinationStatus {
+    DestinationStatus {
+        id: id.to_owned(),
+        destination: "datadog_logs".to_owned(),
+        endpoint: endpoint.to_owned(),
+        state: DeliveryState::Held,
+        accepted: 10,
+        delivered: 7,
+        pending: 2,
+        dead: 1,
+        skipped: 4,
+        lag_seconds: 1.5,
+        last_error: Some("403: the key is wrong".to_owned()),
+        requests: 9,
+        retries: 3,
+        bytes_sent: 1,
+        bytes_uncompressed: 2,
+    }
 }
 
 impl Exports for Destinations {
     fn status(&self) -> Vec<DestinationStatus> {
-        vec![DestinationStatus {
-            id: "datadog_logs".to_owned(),
-            destination: "datadog_logs".to_owned(),
-            endpoint: "https://intake.example/api/v2/logs".to_owned(),
-            state: DeliveryState::Held,
-            accepted: 10,
-            delivered: 7,
-            pending: 2,
-            dead: 1,
-            skipped: 4,
-            lag_seconds: 1.5,
-            last_error: Some("403: the key is wrong".to_owned()),
-            requests: 9,
-            retries: 3,
-            bytes_sent: 1,
-            bytes_uncompressed: 2,
-        }]
+        let running = self.running.lock().unwrap();
+        let made = running.iter().map(|export| status(&export.id, export.endpoint()));
+        std::iter::once(status("datadog_logs", "https://intake.example/api/v2/logs")).chain(made).collect()
+    }
+
+    fn check<'a>(&'a self, _: &'a ExportConfig) -> BoxFuture<'a, Result<(), Problem>> {
+        let refused = self.refuses.lock().unwrap().clone();
+        Box::pin(async move { refused.map_or(Ok(()), Err) })
+    }
+
+    fn apply(&self) -> BoxFuture<'_, Result<(), PortError>> {
+        let state = self.state.lock().unwrap().clone().unwrap();
+        Box::pin(async move {
+            let running = state.running_exports().await.map_err(|error| PortError(error.to_string()))?;
+            *self.running.lock().unwrap() = running;
+            Ok(())
+        })
     }
 
     fn test<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<TestReport, TestError>>> {
@@ -504,14 +530,14 @@ async fn a_log_that_does_not_answer_is_unavailable() {
 async fn other_routes_and_methods_are_refused_and_say_what_there_is() {
     let bench = bench().await;
     for line in
-        ["GET ", "GET nothing", "POST exports/%zz/test", "GET exports/a/b/c", "GET exports/datadog_logs"]
+        ["GET ", "GET nothing", "POST exports/%zz/test", "GET exports/a/b/c", "GET exports/datadog_logs/x"]
     {
         let (status, body) = bench.as_root(line, "").await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{line}");
         assert!(body["error"]["message"].as_str().unwrap().contains("GET exports/{id}/status"), "{body}");
     }
     for (line, allowed) in [
-        ("POST exports", "GET"),
+        ("DELETE exports", "POST, GET"),
         ("DELETE audit", "GET"),
         ("PUT history", "GET"),
         ("GET exports/datadog_logs/test", "POST"),

@@ -1,8 +1,11 @@
 //! The `smtp` and `escalations` sections of the configuration, and what both and `secrets_key` make possible: a policy
 //! that needs more than there is does not load.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use audit::egress::Egress;
+use audit::seal::Sealer;
 use audit::secret::{Secret, SecretSource};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,12 +16,12 @@ use policy::problems::Problem;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::seal::Sealer;
-
 /// What a signing secret starts with (Standard Webhooks 1.0).
 const WEBHOOK_SECRET_PREFIX: &str = "whsec_";
 /// Bytes of a signing secret (Standard Webhooks 1.0).
 const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// What content is encrypted for: another use of `secrets_key` derives another key.
+const CONTENT: &[u8] = b"policy-gateway escalation content 1";
 /// A key that is shorter can be guessed.
 const SECRETS_KEY_BYTES_MIN: usize = 16;
 
@@ -91,6 +94,10 @@ pub struct Channels {
     pub(crate) webhook_secret: Option<WebhookSecret>,
     pub(crate) public_url: Option<String>,
     pub(crate) sealer: Option<Sealer>,
+    /// What webhooks of policies that no file declares may reach.
+    pub(crate) egress: Egress,
+    /// Where policies of files send: these are reached wherever they lead.
+    declared_paths: BTreeSet<String>,
 }
 
 impl Channels {
@@ -113,8 +120,31 @@ impl Channels {
                 .and_then(|section| section.public_url.as_deref())
                 .and_then(|url| public_url(url, &mut problems)),
             sealer: secrets_key.and_then(|raw| sealer(raw, &mut problems)),
+            egress: Egress::default(),
+            declared_paths: BTreeSet::new(),
         };
         if problems.is_empty() { Ok(channels) } else { Err(problems) }
+    }
+
+    /// The same, with what webhooks of the management API's policies may reach, and the paths of those that files declare.
+    pub fn within(self, egress: Egress, declared_paths: impl IntoIterator<Item = String>) -> Self {
+        Self { egress, declared_paths: declared_paths.into_iter().collect(), ..self }
+    }
+
+    /// Whether a policy that the management API saved would notify what it may not reach.
+    pub fn check_reach(&self, document: &PolicyDocument) -> Vec<Problem> {
+        let path = document.refusal_replacement.escalation_path.as_deref();
+        let refused = path.filter(|path| is_url(path) && !self.is_declared(path));
+        let error = refused.and_then(|path| self.egress.check(path).err());
+        error
+            .map(|error| Problem::new("refusal_replacement.escalation_path", error.to_string()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Whether a policy of a file sends there.
+    pub(crate) fn is_declared(&self, path: &str) -> bool {
+        self.declared_paths.contains(path)
     }
 
     /// What a policy needs that is not there, with paths into its document. Nothing where it can neither escalate nor be
@@ -244,7 +274,7 @@ fn sealer(raw: &str, problems: &mut Vec<Problem>) -> Option<Sealer> {
         problems.push(Problem::new("secrets_key", message));
         return None;
     }
-    Some(Sealer::new(&secret))
+    Some(Sealer::new(&secret, CONTENT))
 }
 
 #[cfg(test)]

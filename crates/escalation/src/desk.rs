@@ -180,7 +180,7 @@ impl Desk {
     fn seal(&self, id: Uuid, content: &[u8]) -> Result<Vec<u8>, DeskError> {
         let channels = self.channels.load();
         let sealer = channels.sealer.as_ref().ok_or(DeskError::Seal)?;
-        sealer.seal(id, content).map_err(|_| DeskError::Seal)
+        sealer.seal(id.as_bytes(), content).map_err(|_| DeskError::Seal)
     }
 
     /// Says that the store has a notice to be sent.
@@ -228,7 +228,7 @@ impl Desk {
         let Some((ticket, sealed)) = self.tickets.find(id).await? else { return Ok(None) };
         let Some(sealed) = sealed.filter(|_| with_content) else { return Ok(Some((ticket, None))) };
         let channels = self.channels.load();
-        let opened = channels.sealer.as_ref().and_then(|sealer| sealer.open(id, &sealed).ok());
+        let opened = channels.sealer.as_ref().and_then(|sealer| sealer.open(id.as_bytes(), &sealed).ok());
         match opened {
             Some(content) => Ok(Some((ticket, Some(content)))),
             None => Err(TicketsError::Store(format!(

@@ -6,7 +6,6 @@ pub mod config;
 pub mod desk;
 pub mod fingerprint;
 pub mod notify;
-mod seal;
 pub mod ticket;
 pub mod tickets;
 

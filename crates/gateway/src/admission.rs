@@ -95,7 +95,7 @@ fn metadata(
     call.event.policy_user = user;
     let project = match named {
         Some(named) if named != own.id => match call.snapshot.project(&named) {
-            Some(project) if own.entitlements.projects.contains(&named) => Arc::clone(project),
+            Some(project) if own.entitlements.allows_project(&own, &named) => Arc::clone(project),
             _ => return Err(Failure::ProjectNotEntitled(named)),
         },
         _ => own,

@@ -23,7 +23,7 @@ fn key(at: usize) -> String {
 
 fn snapshot() -> Snapshot {
     let keys = (0..KEYS).map(|at| DesiredKey {
-        digest: KeyDigest::of(&key(at)).unwrap(),
+        digest: KeyDigest::of(&key(at)).unwrap().into(),
         name: None,
         expires_at_ms: None,
         revoked: false,

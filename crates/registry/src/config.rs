@@ -244,7 +244,7 @@ impl KeyConfig {
         let key = problems.resolve(path, &self.key)?;
         match KeyDigest::of(key.expose()) {
             Ok(digest) => Some(DesiredKey {
-                digest,
+                digest: digest.into(),
                 name: self.name.clone(),
                 expires_at_ms,
                 revoked: false,

@@ -2,7 +2,10 @@
 //! new [`Snapshot`] off the request path. A change is checked as a whole, made durable with its audit events, and then
 //! in force; or nothing happens and every reason is told. Where it is kept is behind [`StateStore`].
 
+mod answers;
 mod declared;
+mod exports;
+mod keys;
 mod policies;
 mod projects;
 
@@ -12,14 +15,20 @@ use std::sync::Arc;
 use audit::event::{AuditEvent, ChangeInfo, EventType};
 use policy::problems::Problem;
 use policy::{PolicyDocument, Revision};
+use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
+pub use answers::ANSWER_HOURS;
 pub use declared::{Declared, DeclaredPolicy, Prepared, Requirements};
+pub use exports::{ExportChange, ExportRules, ExportView, PreparedExport, build_exports};
+pub use keys::{KeyView, MadeKey, NewKey, Rotation};
 pub use policies::{Difference, PolicyView, RevisionView, Save, Saved};
-pub use projects::{KeyView, MadeKey, NewKey, ProjectPatch, ProjectView};
+pub use projects::{ProjectPatch, ProjectView};
 
-use crate::kept::{Change, Kept, StateError, StateStore};
+use crate::KeyStandIn;
+use crate::kept::{Change, Kept, Source, StateError, StateStore};
+use crate::key_use::KeyUses;
 use crate::policy_set::PolicySet;
 use crate::rollback::Rollouts;
 use crate::snapshot::{Desired, DesiredKey, DesiredProject, Snapshot, SnapshotCell};
@@ -31,6 +40,20 @@ pub struct Author {
     pub name: String,
     /// The request that asks for it.
     pub request_id: Option<String>,
+    /// The route that it came by, as in `PATCH projects/{id}`.
+    pub route: Option<String>,
+}
+
+impl Author {
+    /// Somebody whom no request is behind: a file, the command line.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), request_id: None, route: None }
+    }
+
+    /// The `admin` event of something that they do now.
+    pub fn admin_event(&self, action: &str, change: ChangeInfo) -> AuditEvent {
+        event(EventType::Admin, action, self, change, &now())
+    }
 }
 
 /// Why something was not changed.
@@ -59,6 +82,9 @@ pub enum ChangeError {
         /// What the caller had seen.
         expected: u64,
     },
+    /// It is not what the caller had seen any more.
+    #[error("{0} is not as you have seen it any more: read it again, then change it again")]
+    Stale(String),
     /// It does not fit what is there.
     #[error("{0}")]
     Conflict(String),
@@ -84,6 +110,7 @@ struct State {
     rollouts: Arc<Rollouts>,
     declared: Arc<Declared>,
     kept: Kept,
+    uses: KeyUses,
     compiled: HashMap<(String, u64), Arc<Revision>>,
 }
 
@@ -97,8 +124,11 @@ impl DesiredState {
         declared: Declared,
         rollouts: Arc<Rollouts>,
     ) -> Result<Self, ChangeError> {
-        let mut state =
-            State { rollouts, declared: Arc::default(), kept: store.load().await?, compiled: HashMap::new() };
+        let (kept, uses) = (store.load().await?, KeyUses::default());
+        for (key_id, ms) in &kept.uses {
+            uses.restore(key_id, *ms);
+        }
+        let mut state = State { rollouts, declared: Arc::default(), kept, uses, compiled: HashMap::new() };
         for policy in state.kept.policies.values() {
             let numbers: Vec<u64> = policy.stable.into_iter().chain(policy.candidate).collect();
             if numbers.is_empty() {
@@ -172,10 +202,7 @@ impl State {
                 };
                 kept.policies.get(id).is_some_and(in_force)
             });
-            let unmet: Vec<Problem> = compiled
-                .values()
-                .flat_map(|revision| next.declared.requirements.unmet(revision.document()))
-                .collect();
+            let unmet = next.unmet();
             if !unmet.is_empty() {
                 return Err(unmet);
             }
@@ -188,9 +215,25 @@ impl State {
         }
     }
 
+    /// What policies in force need of the configuration and do not find there.
+    fn unmet(&self) -> Vec<Problem> {
+        let declared = &self.declared;
+        let unmet = |((id, _), revision): (&(String, u64), &Arc<Revision>)| {
+            let by_api = self.kept.policies.get(id).is_some_and(|policy| policy.source == Source::Api);
+            let mut unmet = declared.requirements.unmet(revision.document());
+            if by_api {
+                unmet.extend(declared.api_requirements.unmet(revision.document()));
+            }
+            unmet
+        };
+        self.compiled.iter().flat_map(unmet).collect()
+    }
+
     /// Everything that is wanted: what files declare first, so that problems with it keep their places.
     fn desired(&self) -> Desired {
         let mut desired = self.declared.base.clone();
+        desired.key_secret = self.kept.key_secret.clone();
+        desired.uses = self.uses.clone();
         for policy in self.kept.policies.values() {
             let revision =
                 |number: Option<u64>| self.compiled.get(&(policy.policy_id.clone(), number?)).cloned();
@@ -212,7 +255,7 @@ impl State {
             let project = desired.projects.iter_mut().find(|entry| entry.project.id == key.project_id);
             if let Some(entry) = project {
                 entry.keys.push(DesiredKey {
-                    digest: key.digest,
+                    digest: KeyStandIn::Keyed { id: key.key_id.clone(), digest: key.digest },
                     name: key.name.clone(),
                     expires_at_ms: key.expires_at_ms,
                     revoked: key.revoked_at.is_some(),
@@ -255,12 +298,32 @@ fn event(
     change: ChangeInfo,
     at: &str,
 ) -> AuditEvent {
+    let change = ChangeInfo { route: author.route.clone(), ..change };
     let mut event = AuditEvent::blank(Uuid::now_v7(), event_type, at.to_owned());
     event.reason_code = Some(reason_code.to_owned());
     event.request_id.clone_from(&author.request_id);
     event.actor = Some(author.name.clone());
     event.change = Some(change);
     event
+}
+
+/// Stands for what is known of something: SHA-256 of its JSON, hex.
+fn digest_of(what: &impl serde::Serialize) -> String {
+    // Its types cannot fail to serialise.
+    let text = serde_json::to_vec(what).unwrap_or_default();
+    audit::event::hex(&<[u8; 32]>::from(Sha256::digest(&text)))
+}
+
+/// The tag of what has this digest: enough of it to tell one state from another.
+fn tag_of(digest: &str) -> String {
+    digest.chars().take(32).collect()
+}
+
+/// Paths of a section without a name begin with a dot.
+fn plain(problems: Vec<Problem>) -> Vec<Problem> {
+    let bare =
+        |problem: Problem| Problem { path: problem.path.trim_start_matches('.').to_owned(), ..problem };
+    problems.into_iter().map(bare).collect()
 }
 
 /// Now, RFC 3339 UTC with milliseconds.

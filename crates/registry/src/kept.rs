@@ -1,5 +1,5 @@
-//! What is kept of the desired state beyond files: policies with their numbered revisions, and the projects and keys that
-//! the management API created. Also what a change of it is made of, and the seam through which a change and its audit
+//! What is kept of the desired state beyond files: policies with their numbered revisions, and the projects, keys and
+//! destinations that the management API created. Also what a change of it is made of, and the seam through which a change and its audit
 //! events become durable as one. Deciding what a change is, is not done here.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use audit::event::AuditEvent;
 use audit::outbox::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::key::KeyDigest;
+use crate::key::{KeySecret, KeyedDigest};
 use crate::project::Project;
 
 /// Who declares a policy.
@@ -109,7 +109,7 @@ pub struct StoredKey {
     /// The project that it belongs to.
     pub project_id: String,
     /// Stands for the key.
-    pub digest: KeyDigest,
+    pub digest: KeyedDigest,
     /// As its owner named it.
     pub name: Option<String>,
     /// Its first characters, for people to recognise it by.
@@ -120,6 +120,32 @@ pub struct StoredKey {
     pub expires_at_ms: Option<i64>,
     /// When it was taken back, RFC 3339 UTC.
     pub revoked_at: Option<String>,
+}
+
+/// A destination that the API created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredExport {
+    /// Its id; its place in the log is kept under it.
+    pub id: String,
+    /// Its configuration as JSON, each literal secret encrypted.
+    pub body: String,
+    /// RFC 3339 UTC.
+    pub created_at: String,
+    /// RFC 3339 UTC.
+    pub updated_at: String,
+}
+
+/// What a request of the API was answered, kept so that the same one sent again gets the same answer and does nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// Digest of who asked and of their `Idempotency-Key`.
+    pub id: String,
+    /// Digest of what was asked.
+    pub request: String,
+    /// Unix milliseconds.
+    pub created_ms: i64,
+    /// Status and body; none while it has begun and not ended. The body is encrypted where it holds a secret.
+    pub answer: Option<(u16, Vec<u8>)>,
 }
 
 /// One row of a change.
@@ -140,6 +166,25 @@ pub enum Edit {
         /// RFC 3339 UTC.
         at: String,
     },
+    /// A key ends at another time.
+    ExpireKey {
+        /// Its public id.
+        key_id: String,
+        /// Unix time in milliseconds from which it is refused.
+        at_ms: i64,
+    },
+    /// When keys were last presented, by public id, in Unix milliseconds.
+    UseKeys(Vec<(String, i64)>),
+    /// A new destination. It has no past: its place in the log is the log's head.
+    AddExport(StoredExport),
+    /// A destination that changed.
+    SetExport(StoredExport),
+    /// A destination is no more.
+    RemoveExport(String),
+    /// What a request is answered.
+    KeepAnswer(KeptAnswer),
+    /// A request came to nothing: it may be sent again.
+    ForgetAnswer(String),
 }
 
 /// Edits and the events that tell of them: all of it becomes durable, or nothing.
@@ -167,6 +212,12 @@ pub struct Kept {
     pub projects: BTreeMap<String, StoredProject>,
     /// By key id.
     pub keys: BTreeMap<String, StoredKey>,
+    /// When keys were last presented, whoever declares them: by key id, in Unix milliseconds.
+    pub uses: BTreeMap<String, i64>,
+    /// By id.
+    pub exports: BTreeMap<String, StoredExport>,
+    /// Keys the digests that stand for keys.
+    pub key_secret: KeySecret,
 }
 
 impl Kept {
@@ -194,6 +245,18 @@ impl Kept {
                         key.revoked_at = Some(at.clone());
                     }
                 }
+                Edit::ExpireKey { key_id, at_ms } => {
+                    if let Some(key) = self.keys.get_mut(key_id) {
+                        key.expires_at_ms = Some(*at_ms);
+                    }
+                }
+                Edit::UseKeys(uses) => self.uses.extend(uses.iter().cloned()),
+                Edit::AddExport(export) | Edit::SetExport(export) => {
+                    self.exports.insert(export.id.clone(), export.clone());
+                }
+                Edit::RemoveExport(id) => drop(self.exports.remove(id)),
+                // Looked up where it is kept.
+                Edit::KeepAnswer(_) | Edit::ForgetAnswer(_) => {}
             }
         }
     }
@@ -218,6 +281,14 @@ pub trait StateStore: Send + Sync + 'static {
 
     /// A policy's log of changes, the oldest first.
     fn changes<'a>(&'a self, policy_id: &'a str) -> BoxFuture<'a, Result<Vec<StateChange>, StateError>>;
+
+    /// What was kept of a request, by the digest of who asked and of their key, where that is at or after `since_ms` (Unix
+    /// milliseconds).
+    fn answer<'a>(
+        &'a self,
+        id: &'a str,
+        since_ms: i64,
+    ) -> BoxFuture<'a, Result<Option<KeptAnswer>, StateError>>;
 
     /// Makes a change durable together with its events, in one commit. A number that is taken is an error, and changes
     /// nothing.

@@ -5,8 +5,10 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use crate::key_use::LastUse;
 use crate::plan::{PRIORITY_DEFAULT, Plan};
 use crate::project::Project;
 
@@ -30,6 +32,8 @@ pub struct Key {
     pub expires_at_ms: Option<i64>,
     /// The plan that it is on: its own, or its project's.
     pub plan: Option<Arc<Plan>>,
+    /// When it was last presented.
+    pub used: LastUse,
 }
 
 impl Key {
@@ -61,10 +65,84 @@ pub enum KeyError {
 #[error("a key starts with `ak_`, followed by 1 to 200 letters, digits, `_` or `-`")]
 pub struct KeyFormatError;
 
-/// SHA-256 of a key: what is kept and compared in its place. Keys carry their own entropy, so that a plain digest
-/// does not invite guessing.
+/// SHA-256 of a key. Its first digits name the key; what is kept and compared is made of it with a secret, see
+/// [`KeySecret`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyDigest([u8; 32]);
+
+/// What stands for a key where it is kept and compared: HMAC-SHA256 of its digest under the store's own secret. A look-up
+/// by it tells nothing by its time, as nobody outside can say where a guess would fall.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyedDigest([u8; 32]);
+
+/// The store's own 32 random bytes.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct KeySecret([u8; 32]);
+
+/// What is known of a key that is to be let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyStandIn {
+    /// The digest of one that a file declares.
+    Digest(KeyDigest),
+    /// What was kept of one that the management API made.
+    Keyed {
+        /// Its public id.
+        id: String,
+        /// Stands for it.
+        digest: KeyedDigest,
+    },
+}
+
+impl From<KeyDigest> for KeyStandIn {
+    fn from(digest: KeyDigest) -> Self {
+        Self::Digest(digest)
+    }
+}
+
+impl KeyStandIn {
+    /// The public id.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Digest(digest) => digest.id(),
+            Self::Keyed { id, .. } => id.clone(),
+        }
+    }
+
+    /// What it is looked up by.
+    pub fn keyed(&self, secret: &KeySecret) -> KeyedDigest {
+        match self {
+            Self::Digest(digest) => secret.keyed(digest),
+            Self::Keyed { digest, .. } => *digest,
+        }
+    }
+}
+
+impl KeySecret {
+    /// With these bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// What stands for the key.
+    pub fn keyed(&self, digest: &KeyDigest) -> KeyedDigest {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
+        let keyed = mac.map(|mac| mac.chain_update(digest.0).finalize().into_bytes().into());
+        // HMAC takes keys of every length: there is no error.
+        KeyedDigest(keyed.unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for KeySecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("KeySecret(hidden)")
+    }
+}
+
+impl fmt::Debug for KeyedDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("KeyedDigest(hidden)")
+    }
+}
 
 impl KeyDigest {
     /// The digest of a key in its full text.
@@ -89,13 +167,13 @@ impl KeyDigest {
     }
 }
 
-impl KeyDigest {
+impl KeyedDigest {
     /// As hex, to be kept.
     pub fn to_hex(&self) -> String {
         audit::event::hex(&self.0)
     }
 
-    /// From what [`KeyDigest::to_hex`] gave.
+    /// From what [`KeyedDigest::to_hex`] gave.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         let digits = text.as_bytes();
@@ -139,7 +217,7 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// A hasher for [`KeyDigest`] maps: a digest is already uniform, its first bytes serve as they are. Only the
+/// A hasher for [`KeyedDigest`] maps: a digest is already uniform, its first bytes serve as they are. Only the
 /// operator inserts, so that nobody can crowd a bucket.
 pub(crate) type DigestBuildHasher = BuildHasherDefault<DigestHasher>;
 
@@ -188,10 +266,14 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!(one.len(), 3 + 44);
         let digest = KeyDigest::of(&one).unwrap();
-        assert_eq!(KeyDigest::from_hex(&digest.to_hex()), Some(digest));
+        let keyed = KeySecret::new([7; 32]).keyed(&digest);
+        assert_ne!(keyed.0, digest.0);
+        assert_ne!(keyed, KeySecret::new([8; 32]).keyed(&digest), "another store's secret");
+        assert_ne!(keyed, KeySecret::new([7; 32]).keyed(&KeyDigest::of(&other).unwrap()));
+        assert_eq!(KeyedDigest::from_hex(&keyed.to_hex()), Some(keyed));
         assert_eq!(prefix_of(&one), one[..7]);
         for bad in ["", "0", &"z".repeat(64), &"0".repeat(63), &"0".repeat(66)] {
-            assert_eq!(KeyDigest::from_hex(bad), None, "{bad}");
+            assert_eq!(KeyedDigest::from_hex(bad), None, "{bad}");
         }
     }
 

@@ -7,6 +7,7 @@ pub mod config;
 pub mod desired_state;
 pub mod kept;
 mod key;
+mod key_use;
 pub mod place;
 pub mod plan;
 mod policy_set;
@@ -17,7 +18,8 @@ mod snapshot;
 mod upstream;
 
 pub use desired_state::DesiredState;
-pub use key::{Key, KeyDigest, KeyError, KeyFormatError};
+pub use key::{Key, KeyDigest, KeyError, KeyFormatError, KeySecret, KeyStandIn, KeyedDigest};
+pub use key_use::{KeyUses, LastUse};
 pub use plan::Plan;
 pub use policy_set::{Candidate, PolicySet, Ruling};
 pub use pricing::{Price, Pricing};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use policy::problems::Problem;
 
-use crate::key::{DigestBuildHasher, Key, KeyDigest, KeyError};
+use crate::key::{DigestBuildHasher, Key, KeyDigest, KeyError, KeySecret, KeyStandIn, KeyedDigest};
+use crate::key_use::KeyUses;
 use crate::plan::Plan;
 use crate::policy_set::PolicySet;
 use crate::pricing::Pricing;
@@ -29,6 +30,10 @@ pub struct Desired {
     pub pricing: Pricing,
     /// By name.
     pub plans: BTreeMap<String, Plan>,
+    /// Keys the digests that keys are looked up by.
+    pub key_secret: KeySecret,
+    /// When keys were last presented.
+    pub uses: KeyUses,
 }
 
 /// A project and its keys.
@@ -44,7 +49,7 @@ pub struct DesiredProject {
 #[derive(Clone, Debug)]
 pub struct DesiredKey {
     /// Stands for the key.
-    pub digest: KeyDigest,
+    pub digest: KeyStandIn,
     /// As its owner named it.
     pub name: Option<String>,
     /// Unix time in milliseconds from which it is refused.
@@ -61,7 +66,8 @@ pub struct Snapshot {
     upstreams: Vec<Arc<Upstream>>,
     policies: HashMap<String, Arc<PolicySet>>,
     projects: HashMap<String, Arc<Project>>,
-    keys: HashMap<KeyDigest, Admission, DigestBuildHasher>,
+    keys: HashMap<KeyedDigest, Admission, DigestBuildHasher>,
+    key_secret: KeySecret,
     pricing: Pricing,
     /// Of all keys, each once, lowest first.
     priorities: Vec<u8>,
@@ -102,9 +108,9 @@ impl Snapshot {
             for (at, entry) in own.into_iter().enumerate() {
                 let key_path = format!("{path}.keys[{at}]");
                 let plan = plan(&plans, entry.plan.as_deref(), &key_path, &mut problems);
-                let key = key_of(&entry, &project, plan.or_else(|| own_plan.clone()));
+                let key = key_of(&entry, &project, plan.or_else(|| own_plan.clone()), &desired.uses);
                 let admission = Admission { key: Arc::new(key), revoked: entry.revoked };
-                if let Some(other) = keys.insert(entry.digest, admission) {
+                if let Some(other) = keys.insert(entry.digest.keyed(&desired.key_secret), admission) {
                     problems.add(
                         key_path,
                         format!(
@@ -118,7 +124,8 @@ impl Snapshot {
         let mut priorities: Vec<u8> = keys.values().map(|admission| admission.key.priority()).collect();
         priorities.sort_unstable();
         priorities.dedup();
-        problems.none_or(Self { upstreams, policies, projects, keys, pricing: desired.pricing, priorities })
+        let (key_secret, pricing) = (desired.key_secret, desired.pricing);
+        problems.none_or(Self { upstreams, policies, projects, keys, key_secret, pricing, priorities })
     }
 
     /// The key, if it is let in at `now_ms` (unix milliseconds). Its project may still be disabled.
@@ -127,13 +134,16 @@ impl Snapshot {
     /// [`KeyError`] says why not.
     pub fn authenticate(&self, presented: &str, now_ms: i64) -> Result<&Arc<Key>, KeyError> {
         let digest = KeyDigest::of(presented).map_err(|_| KeyError::Malformed)?;
-        let admission = self.keys.get(&digest).ok_or(KeyError::Unknown)?;
+        let admission = self.keys.get(&self.key_secret.keyed(&digest)).ok_or(KeyError::Unknown)?;
         if admission.revoked {
             return Err(KeyError::Revoked);
         }
         match admission.key.expires_at_ms {
             Some(expires_at_ms) if expires_at_ms <= now_ms => Err(KeyError::Expired),
-            _ => Ok(&admission.key),
+            _ => {
+                admission.key.used.touch(now_ms);
+                Ok(&admission.key)
+            }
         }
     }
 
@@ -285,9 +295,11 @@ fn plan(
     plan
 }
 
-fn key_of(entry: &DesiredKey, project: &Arc<Project>, plan: Option<Arc<Plan>>) -> Key {
+fn key_of(entry: &DesiredKey, project: &Arc<Project>, plan: Option<Arc<Plan>>, uses: &KeyUses) -> Key {
+    let id = entry.digest.id();
     Key {
-        id: entry.digest.id(),
+        used: uses.of(&id),
+        id,
         name: entry.name.clone(),
         project: Arc::clone(project),
         expires_at_ms: entry.expires_at_ms,

@@ -210,7 +210,7 @@ pub(crate) fn has_room(path: &Path) -> bool {
 }
 
 /// Bytes free to this user on the file's disk; `None` where the system does not say.
-fn free_bytes(path: &Path) -> Option<u64> {
+pub fn free_bytes(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(directory(path)).ok()?;
     stat.f_bavail.checked_mul(stat.f_frsize)
 }

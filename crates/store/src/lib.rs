@@ -5,6 +5,7 @@
 
 mod ahead;
 mod answering;
+mod answers;
 mod blocked;
 mod checkpoint;
 mod commit;
@@ -44,6 +45,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use counters::QuotaCounter;
 pub use error::StoreError;
+pub use files::free_bytes;
 pub use idle::IdleSignal;
 pub use options::{BALLAST_BYTES_DEFAULT, QUEUE_MAX_DEFAULT, StoreOptions};
 pub use query::{Events, Filter};
@@ -96,6 +98,7 @@ impl Store {
         limit_file(&db, options.file_bytes_max).map_err(failed(&path, "opened"))?;
         let cursors = load_cursors(&db).map_err(failed(&path, "read"))?;
         let fingerprint_key = escalations::fingerprint_key(&db).map_err(failed(&path, "written"))?;
+        state::make_key_secret(&db).map_err(failed(&path, "written"))?;
         let mut problems = Vec::new();
         if let Err(error) = ballast.restore() {
             problems.push(format!(

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use audit::outbox::{Advance, Ahead, Cursor, DeadLetter, DeliveryState, OutboxError};
-use registry::kept::Change;
+use registry::kept::{Change, Edit};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
@@ -237,7 +237,7 @@ impl<'a> CursorChanges<'a> {
                     Err(source) => Err(Undone { order: Order::Rollout { key, rollout, reply }, source }),
                 }
             }
-            Order::Change { change, reply } => match crate::state::apply(db, &change.edits) {
+            Order::Change { change, reply } => match self.change_state(db, &change, head) {
                 Ok(()) => Ok(Done::Changed(reply)),
                 Err(source) => Err(Undone { order: Order::Change { change, reply }, source }),
             },
@@ -258,6 +258,21 @@ impl<'a> CursorChanges<'a> {
             | Order::LimitFile { .. }
             | Order::Probe) => Err(Undone { order, source: rusqlite::Error::InvalidQuery }),
         }
+    }
+
+    fn change_state(&mut self, db: &Connection, change: &Change, head: u64) -> rusqlite::Result<()> {
+        crate::state::apply(db, &change.edits)?;
+        for edit in &change.edits {
+            // One of that id may have been there before, and left its place and its dead letters.
+            if let Edit::AddExport(export) = edit {
+                db.prepare_cached("DELETE FROM dead_letters WHERE destination = ?1")?
+                    .execute([&export.id])?;
+                forget_ahead(db, &export.id, i64::MAX.cast_unsigned())?;
+                let new = Cursor { start: head, position: head, ..Cursor::default() };
+                self.changed.insert(export.id.clone(), new);
+            }
+        }
+        Ok(())
     }
 
     fn find(&self, destination: &str) -> Option<&Cursor> {
@@ -281,7 +296,7 @@ impl<'a> CursorChanges<'a> {
             "INSERT INTO cursors(destination, start, position, dead, state, last_error, updated_at, skipped)
              VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT(destination) DO UPDATE
-             SET position = ?3, dead = ?4, state = ?5, last_error = ?6, updated_at = ?7, skipped = ?8",
+             SET start = ?2, position = ?3, dead = ?4, state = ?5, last_error = ?6, updated_at = ?7, skipped = ?8",
         )?;
         for (destination, cursor) in &self.changed {
             update.execute(params![

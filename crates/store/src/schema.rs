@@ -14,8 +14,13 @@
 //! - `revisions`: policy documents, by policy and number. Immutable.
 //! - `policies`: which revisions of a policy are in force, and who declares it (`file` or `api`); `policy_changes`: each
 //!   change of that, in order.
-//! - `projects`, `keys`: what the management API created. `body` is a project as JSON; `digest` is the SHA-256 of a key,
-//!   which itself is nowhere.
+//! - `projects`, `keys`: what the management API created. `body` is a project as JSON; `digest` is HMAC-SHA256, under
+//!   `key_secret` of `meta`, of the SHA-256 of a key, which itself is nowhere. `key_uses`: when keys, of files too, were last
+//!   presented, to the minute.
+//! - `exports`: destinations that the management API created. `body` is their configuration as JSON, in which literal secrets
+//!   are encrypted with the configuration's `secrets_key`.
+//! - `answers`: what requests of the management API with an `Idempotency-Key` were answered, for a day. `id` and `request` are
+//!   digests; `status` is null while a request has begun and not ended; `body` is encrypted where it holds a secret.
 //! - `rollouts`: what is tried out, by `key`: a policy's id for its candidate, the id and ` rules` for single rules of its
 //!   stable revision. `digest` (of the document without `rollout`, or of the rules), and while it is taken back by
 //!   itself, which `revision` was, since and until when. Events up to `after_seq` are none of its window.
@@ -33,7 +38,7 @@
 //!   add up to that of `usage_days`; user 0 is whoever was not named. `usage_series` is a combination of
 //!   project, policy, model and key, found by a digest of it; `usage_users` are the names of users. Raised in the
 //!   transaction that makes the closing records durable, and never deleted.
-//! - `meta`: `fingerprint_key` (32 random bytes that key the fingerprints of escalated requests), `chain` (id
+//! - `meta`: `fingerprint_key` (32 random bytes that key the fingerprints of escalated requests), `key_secret` (32 random bytes), `chain` (id
 //!   of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
 //!   prev_hash}`), `open` (the decisions that were open at some point of the log: JSON `{decisions, seq, open}`; a start
 //!   reads on from there), `opened_ms` and `probe` (times of writes that only had to succeed), `decisions_gone_ms` (decision records up to this time were retained no longer).
@@ -110,6 +115,12 @@ CREATE TABLE projects(
 CREATE TABLE keys(
   key_id TEXT PRIMARY KEY, project_id TEXT NOT NULL, digest TEXT NOT NULL UNIQUE, name TEXT, prefix TEXT NOT NULL,
   created_at TEXT NOT NULL, expires_at_ms INTEGER, revoked_at TEXT) WITHOUT ROWID;
+CREATE TABLE key_uses(key_id TEXT PRIMARY KEY, used_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE exports(
+  id TEXT PRIMARY KEY, body TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE answers(
+  id TEXT PRIMARY KEY, request TEXT NOT NULL, created_ms INTEGER NOT NULL, status INTEGER, body BLOB) WITHOUT ROWID;
+CREATE INDEX answers_by_time ON answers(created_ms);
 CREATE TABLE rollouts(
   key TEXT PRIMARY KEY, digest TEXT NOT NULL, state TEXT NOT NULL, revision INTEGER, since_ms INTEGER,
   until_ms INTEGER, after_seq INTEGER NOT NULL) WITHOUT ROWID;

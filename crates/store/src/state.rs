@@ -2,16 +2,21 @@
 //! one commit of the writer with its events. What any of it means is in `registry`.
 
 use audit::outbox::BoxFuture;
-use registry::KeyDigest;
 use registry::kept::{
-    Change, Edit, Kept, PolicyState, Source, StateChange, StateError, StateStore, StoredKey, StoredProject,
-    StoredRevision,
+    Change, Edit, Kept, KeptAnswer, PolicyState, Source, StateChange, StateError, StateStore, StoredExport,
+    StoredKey, StoredProject, StoredRevision,
 };
+use registry::{KeySecret, KeyedDigest};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::error::StoreError;
 use crate::orders::Order;
+use crate::reader::Reader;
 use crate::{Store, schema};
+
+/// Where `meta` has the secret that keys the digests of keys.
+const KEY_SECRET: &str = "key_secret";
 
 /// Makes the edits within the running transaction.
 pub(crate) fn apply(db: &Connection, edits: &[Edit]) -> rusqlite::Result<()> {
@@ -30,6 +35,25 @@ pub(crate) fn apply(db: &Connection, edits: &[Edit]) -> rusqlite::Result<()> {
                 )?
                 .execute([key_id, at])?;
             }
+            Edit::ExpireKey { key_id, at_ms } => {
+                db.prepare_cached("UPDATE keys SET expires_at_ms = ?2 WHERE key_id = ?1")?
+                    .execute(params![key_id, at_ms])?;
+            }
+            Edit::UseKeys(uses) => {
+                let mut set = db.prepare_cached(
+                    "INSERT INTO key_uses(key_id, used_ms) VALUES(?1, ?2)
+                     ON CONFLICT(key_id) DO UPDATE SET used_ms = max(used_ms, ?2)",
+                )?;
+                for (key_id, ms) in uses {
+                    set.execute(params![key_id, ms])?;
+                }
+            }
+            Edit::AddExport(export) | Edit::SetExport(export) => set_export(db, export)?,
+            Edit::RemoveExport(id) => {
+                db.prepare_cached("DELETE FROM exports WHERE id = ?1")?.execute([id])?;
+            }
+            Edit::KeepAnswer(answer) => crate::answers::keep(db, answer)?,
+            Edit::ForgetAnswer(id) => crate::answers::forget(db, id)?,
         }
     }
     Ok(())
@@ -61,7 +85,16 @@ pub(crate) fn check(db: &Connection, edits: &[Edit]) -> rusqlite::Result<Option<
                     return Ok(Some("there is such a key already: try again".to_owned()));
                 }
             }
-            Edit::SetPolicy(..) | Edit::SetProject(_) | Edit::RevokeKey { .. } => {}
+            Edit::SetPolicy(..)
+            | Edit::SetProject(_)
+            | Edit::RevokeKey { .. }
+            | Edit::ExpireKey { .. }
+            | Edit::UseKeys(_)
+            | Edit::AddExport(_)
+            | Edit::SetExport(_)
+            | Edit::RemoveExport(_)
+            | Edit::KeepAnswer(_)
+            | Edit::ForgetAnswer(_) => {}
         }
     }
     Ok(None)
@@ -150,6 +183,25 @@ fn add_key(db: &Connection, key: &StoredKey) -> rusqlite::Result<()> {
     .map(drop)
 }
 
+fn set_export(db: &Connection, export: &StoredExport) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO exports(id, body, created_at, updated_at) VALUES(?1, ?2, ?3, ?4)
+         ON CONFLICT(id) DO UPDATE SET body = ?2, updated_at = ?4",
+    )?
+    .execute(params![export.id, export.body, export.created_at, export.updated_at])
+    .map(drop)
+}
+
+/// The secret that keys the digests of keys, made where there is none yet.
+pub(crate) fn make_key_secret(db: &Connection) -> rusqlite::Result<()> {
+    if schema::meta::<[u8; 32]>(db, KEY_SECRET)?.is_none() {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| unwritable(error.into()))?;
+        schema::set_meta(db, KEY_SECRET, secret)?;
+    }
+    Ok(())
+}
+
 fn unwritable(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(error)
 }
@@ -173,6 +225,8 @@ fn newest(db: &Connection, policy_id: &str) -> rusqlite::Result<Option<(u64, Str
 
 fn load(db: &Connection) -> rusqlite::Result<Kept> {
     let mut kept = Kept::default();
+    let secret = schema::meta::<[u8; 32]>(db, KEY_SECRET)?;
+    kept.key_secret = KeySecret::new(secret.ok_or_else(|| unreadable(0, "the secret of keys is gone"))?);
     let mut select = db.prepare(
         "SELECT policy_id, stable, candidate, former_stable, allow_without_stable, source, created_at, updated_at
          FROM policies",
@@ -219,7 +273,7 @@ fn load(db: &Connection) -> rusqlite::Result<Kept> {
         Ok(StoredKey {
             key_id: row.get(0)?,
             project_id: row.get(1)?,
-            digest: KeyDigest::from_hex(&row.get::<_, String>(2)?)
+            digest: KeyedDigest::from_hex(&row.get::<_, String>(2)?)
                 .ok_or_else(|| unreadable(2, "the digest is none"))?,
             name: row.get(3)?,
             prefix: row.get(4)?,
@@ -232,7 +286,35 @@ fn load(db: &Connection) -> rusqlite::Result<Kept> {
         let key = key?;
         kept.keys.insert(key.key_id.clone(), key);
     }
+    let mut select = db.prepare("SELECT key_id, used_ms FROM key_uses")?;
+    let uses = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    kept.uses = uses.collect::<rusqlite::Result<_>>()?;
+    kept.exports = exports(db)?.into_iter().map(|export| (export.id.clone(), export)).collect();
     Ok(kept)
+}
+
+/// The destinations that the management API made, by id.
+fn exports(db: &Connection) -> rusqlite::Result<Vec<StoredExport>> {
+    let mut select = db.prepare("SELECT id, body, created_at, updated_at FROM exports ORDER BY id")?;
+    let exports = select.query_map([], |row| {
+        Ok(StoredExport {
+            id: row.get(0)?,
+            body: row.get(1)?,
+            created_at: row.get(2)?,
+            updated_at: row.get(3)?,
+        })
+    })?;
+    exports.collect()
+}
+
+impl Reader {
+    /// The destinations that the management API made, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`] where they cannot be read.
+    pub fn exports(&self) -> Result<Vec<StoredExport>, StoreError> {
+        exports(&self.db).map_err(self.failed())
+    }
 }
 
 /// Revisions of a policy, the oldest first.
@@ -323,6 +405,15 @@ impl StateStore for Store {
     fn changes<'a>(&'a self, policy_id: &'a str) -> BoxFuture<'a, Result<Vec<StateChange>, StateError>> {
         let policy_id = policy_id.to_owned();
         self.read(move |db| changes(db, &policy_id))
+    }
+
+    fn answer<'a>(
+        &'a self,
+        id: &'a str,
+        since_ms: i64,
+    ) -> BoxFuture<'a, Result<Option<KeptAnswer>, StateError>> {
+        let id = id.to_owned();
+        self.read(move |db| crate::answers::find(db, &id, since_ms))
     }
 
     fn commit(&self, change: Change) -> BoxFuture<'_, Result<(), StateError>> {

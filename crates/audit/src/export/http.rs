@@ -11,6 +11,7 @@ use reqwest::{Client, Method, Response, Url};
 
 use super::ExportError;
 use crate::delivery::SendOutcome;
+use crate::egress;
 use crate::secret::{Secret, SecretError, SecretSource};
 
 /// A connection that is not there by then will not be; the rest of the timeout is for the answer.
@@ -196,6 +197,7 @@ impl Http {
         if is_loopback(endpoint) {
             builder = builder.no_proxy();
         }
+        let builder = egress::guard_here(builder);
         let client = builder.build().map_err(|error| ExportError::Client(root_cause(&error)))?;
         Ok(Self { client, endpoint: endpoint.clone(), timeout, fields })
     }

@@ -16,6 +16,7 @@ pub mod http;
 mod lines;
 pub(crate) mod pieces;
 mod probe;
+mod secrets;
 pub mod shrink;
 pub mod splunk_hec;
 pub mod stdout;
@@ -33,11 +34,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::delivery::{BodyBuilder, Destination, Encoded, Limits, Parcel, Push, Screen, SendOutcome};
+use crate::egress::{self, Egress};
 use crate::outbox::StoredEvent;
 use crate::secret::{SecretError, SecretSource};
 
 pub use common::Common;
 pub use probe::{TestError, TestReport, test};
+pub use secrets::{SECRET_FIELDS, each_secret, take_secrets};
 
 /// Names of the contract that this version does not build yet.
 const NOT_BUILT: &[&str] = &["s3", "azure_monitor", "otlp"];
@@ -149,9 +152,14 @@ macro_rules! kinds {
             /// # Errors
             /// [`ExportError`].
             pub fn new(export: &ExportConfig) -> Result<Self, ExportError> {
-                match &export.destination {
+                let (sender, is_guarded) = egress::within(export.egress.as_ref(), || match &export.destination {
                     $(DestinationConfig::$variant(config) => config.sender().map(Self::$variant),)+
+                });
+                // A kind that sets up its connections otherwise would go anywhere.
+                if export.egress.is_some() && sender.is_ok() && !is_guarded {
+                    return Err(ExportError::Unguarded(export.destination_name()));
                 }
+                sender
             }
         }
 
@@ -259,6 +267,8 @@ pub struct ExportConfig {
     pub destination: DestinationConfig,
     /// What of the log it gets to see, and how fast.
     pub common: Common,
+    /// What it may reach, checked at each connection; none for one that a file declares, which may go anywhere.
+    pub egress: Option<Egress>,
 }
 
 /// Why a configured destination cannot be served.
@@ -270,6 +280,9 @@ pub enum ExportError {
     /// The HTTP client cannot be set up (no TLS provider, no certificates).
     #[error("the HTTP client cannot be set up: {0}")]
     Client(String),
+    /// Nobody could say where a destination of the management API goes.
+    #[error("`{0}` can be declared in the configuration file only")]
+    Unguarded(&'static str),
 }
 
 impl ExportConfig {
@@ -348,7 +361,7 @@ pub fn parse(value: &Value, path_prefix: &str) -> Result<ExportConfig, Vec<Probl
     let id = id.unwrap_or_else(|| name.to_owned());
     problems.extend(id_problem(&id, path_prefix));
     match destination {
-        Ok(destination) if problems.is_empty() => Ok(ExportConfig { id, destination, common }),
+        Ok(destination) if problems.is_empty() => Ok(ExportConfig { id, destination, common, egress: None }),
         Ok(_) => Err(problems),
         Err(more) => {
             problems.extend(more);

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use registry::budget::BudgetConfig;
 use registry::config::ProjectConfig;
-use registry::desired_state::{Author, ChangeError, KeyView, NewKey, ProjectView};
-use registry::{DesiredState, Rollouts};
+use registry::desired_state::{
+    Author, ChangeError, KeyView, MadeKey, NewKey, ProjectPatch, ProjectView, Rotation,
+};
+use registry::{DesiredState, ProjectStatus, Rollouts};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use store::{Store, StoreError};
 
-use crate::args::{KeyCommand, ProjectCommand};
+use crate::args::{KeyCommand, ProjectCommand, ProjectFields};
 use crate::client::{Client, NoGateway};
 use crate::config::Config;
 use crate::output::Output;
@@ -34,19 +36,10 @@ pub(crate) async fn key(command: KeyCommand) -> anyhow::Result<ExitCode> {
             let body = json!({ "name": name, "expires_at": expires_at });
             let made = either(&config, Method::POST, &path, Some(&body), async |state, author| {
                 let made = state.create_key(&project, NewKey { name, expires_at }, &author).await?;
-                let mut value = key_value(&made.view);
-                value.as_object_mut().map(|fields| fields.insert("key".to_owned(), made.key.into()));
-                Ok(value)
+                Ok(made_value(made))
             })
             .await?;
-            let mut output = Output::stdout();
-            if json {
-                output.json(&made)?;
-            } else {
-                // Alone on stdout, so that it can be piped to where it belongs.
-                output.line(&text(&made, "key"))?;
-            }
-            output.flush()?;
+            print_key(&made, json)?;
         }
         KeyCommand::List { config, project, json } => {
             let config = Config::load(&config.config)?;
@@ -56,19 +49,37 @@ pub(crate) async fn key(command: KeyCommand) -> anyhow::Result<ExitCode> {
                 Ok(json!({ "keys": keys.iter().map(key_value).collect::<Vec<_>>() }))
             })
             .await?;
-            let columns = ["key_id", "name", "prefix", "source", "created_at", "expires_at", "revoked_at"];
+            let columns = [
+                "key_id",
+                "name",
+                "prefix",
+                "source",
+                "created_at",
+                "expires_at",
+                "revoked_at",
+                "last_used_at",
+            ];
             print(&keys, "keys", &columns, json)?;
         }
-        KeyCommand::Revoke { config, project, key_id } => {
+        KeyCommand::Rotate { config, project, key_id, overlap_seconds, expires_at, json } => {
+            let config = Config::load(&config.config)?;
+            let path = format!("projects/{}/keys/{}/rotate", segment(&project), segment(&key_id));
+            let body = json!({ "overlap_seconds": overlap_seconds, "expires_at": expires_at });
+            let made = either(&config, Method::POST, &path, Some(&body), async |state, author| {
+                let rotation = Rotation { overlap_seconds, expires_at };
+                Ok(made_value(state.rotate_key(&project, &key_id, rotation, &author).await?))
+            })
+            .await?;
+            print_key(&made, json)?;
+        }
+        KeyCommand::Revoke { config, project, key_id, json } => {
             let config = Config::load(&config.config)?;
             let path = format!("projects/{}/keys/{}", segment(&project), segment(&key_id));
-            either(&config, Method::DELETE, &path, None, async |state, author| {
+            let revoked = either(&config, Method::DELETE, &path, None, async |state, author| {
                 Ok(key_value(&state.revoke_key(&project, &key_id, &author).await?))
             })
             .await?;
-            let mut output = Output::stdout();
-            output.line(&format!("{key_id} is revoked"))?;
-            output.flush()?;
+            done(&revoked, &format!("{key_id} is revoked"), json)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -87,11 +98,23 @@ pub(crate) async fn project(command: ProjectCommand) -> anyhow::Result<ExitCode>
                 Ok(json!({ "projects": projects.iter().map(project_value).collect::<Vec<_>>() }))
             })
             .await?;
-            print(&projects, "projects", &["id", "name", "status", "policy_id", "source"], json)?;
+            print(&projects, "projects", &["id", "name", "status", "policy_id", "plan", "source"], json)?;
         }
-        ProjectCommand::Create { config, id, name, description, policy_id, json } => {
+        ProjectCommand::Show { config, id, json } => {
             let config = Config::load(&config.config)?;
-            let body = json!({ "id": id, "name": name, "description": description, "policy_id": policy_id });
+            let path = format!("projects/{}", segment(&id));
+            let project = either(&config, Method::GET, &path, None, async |state, _| {
+                Ok(project_value(&state.project(&id).await?))
+            })
+            .await?;
+            show(&project, json)?;
+        }
+        ProjectCommand::Create { config, id, fields, json } => {
+            let config = Config::load(&config.config)?;
+            let ProjectFields { name, description, policy_id, plan } = fields;
+            let body = json!({
+                "id": id, "name": name, "description": description, "policy_id": policy_id, "plan": plan,
+            });
             let made = either(&config, Method::POST, "projects", Some(&body), async |state, author| {
                 let wanted = ProjectConfig {
                     id: id.clone(),
@@ -101,26 +124,102 @@ pub(crate) async fn project(command: ProjectCommand) -> anyhow::Result<ExitCode>
                     policy_id,
                     keys: Vec::new(),
                     entitlements: None,
-                    plan: None,
+                    plan,
                     budget: None,
                 };
                 Ok(project_value(&state.create_project(&wanted, &author).await?))
             })
             .await?;
-            let mut output = Output::stdout();
-            if json {
-                output.json(&made)?;
-            } else {
-                output.line(&format!("project {} is made", text(&made, "id")))?;
-            }
-            output.flush()?;
+            let line = format!("project {} is made", text(&made, "id"));
+            done(&made, &line, json)?;
+        }
+        ProjectCommand::Update { config, id, fields, disable, enable, no_policy, json } => {
+            let config = Config::load(&config.config)?;
+            let ProjectFields { name, description, policy_id, plan } = fields;
+            let status = match (disable, enable) {
+                (true, _) => Some(ProjectStatus::Disabled),
+                (_, true) => Some(ProjectStatus::Active),
+                _ => None,
+            };
+            let policy_id = if no_policy { Some(None) } else { policy_id.map(Some) };
+            let patch = ProjectPatch {
+                name,
+                description,
+                status,
+                policy_id,
+                plan: plan.map(Some),
+                ..ProjectPatch::default()
+            };
+            let mut body = Map::new();
+            let mut give = |name: &str, value: Option<Value>| {
+                if let Some(value) = value {
+                    body.insert(name.to_owned(), value);
+                }
+            };
+            give("name", patch.name.clone().map(Value::from));
+            give("description", patch.description.clone().map(Value::from));
+            give("status", status.map(|status| json!(status)));
+            give("policy_id", patch.policy_id.clone().map(Value::from));
+            give("plan", patch.plan.clone().map(Value::from));
+            let path = format!("projects/{}", segment(&id));
+            let body = Value::Object(body);
+            let changed = either(&config, Method::PATCH, &path, Some(&body), async |state, author| {
+                Ok(project_value(&state.patch_project(&id, patch, &author).await?))
+            })
+            .await?;
+            let line = format!("project {} is changed", text(&changed, "id"));
+            done(&changed, &line, json)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn made_value(made: MadeKey) -> Value {
+    let mut value = key_value(&made.view);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("key".to_owned(), made.key.into());
+        fields.extend(made.replaces.map(|former| ("replaces".to_owned(), key_value(&former))));
+    }
+    value
+}
+
+/// A key alone on stdout, so that it can be piped to where it belongs.
+fn print_key(made: &Value, json: bool) -> anyhow::Result<()> {
+    done(made, &text(made, "key"), json)
+}
+
+/// Prints what was done: the whole of it as JSON, or one line.
+pub(super) fn done(value: &Value, line: &str, json: bool) -> anyhow::Result<()> {
+    let mut output = Output::stdout();
+    if json {
+        output.json(value)?;
+    } else {
+        output.line(line)?;
+    }
+    output.flush()?;
+    Ok(())
+}
+
+fn show(value: &Value, json: bool) -> anyhow::Result<()> {
+    let mut output = Output::stdout();
+    if json {
+        output.json(value)?;
+    } else {
+        let shown = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        };
+        let fields = value.as_object().into_iter().flatten();
+        let rows: Vec<Vec<String>> = fields.map(|(name, value)| vec![name.clone(), shown(value)]).collect();
+        output.table(&["field", "value"], &rows)?;
+    }
+    output.flush()?;
+    Ok(())
+}
+
 /// Asks the gateway, or does it on the store where none runs.
-async fn either<F>(
+pub(super) async fn either<F>(
     config: &Config,
     method: Method,
     path: &str,
@@ -131,7 +230,7 @@ where
     F: Future<Output = Result<Value, ChangeError>>,
 {
     let why = match Client::new(config, method != Method::GET)? {
-        Ok(client) => match client.send(method, path, body).await? {
+        Ok(client) => match client.send_all(method, path, body).await? {
             Ok(answer) => return Ok(answer),
             Err(why) => why,
         },
@@ -141,7 +240,7 @@ where
     let opened =
         DesiredState::open(Arc::clone(&store) as _, config.declared(), Arc::new(Rollouts::default()));
     let done = match opened.await {
-        Ok(state) => on_store(state, Author { name: AUTHOR.to_owned(), request_id: None }).await,
+        Ok(state) => on_store(state, Author::named(AUTHOR)).await,
         Err(error) => Err(error),
     };
     store.close().await?;
@@ -174,12 +273,12 @@ fn print(value: &Value, list: &str, columns: &[&str], json: bool) -> anyhow::Res
 }
 
 /// A field's text; `-` where there is none.
-fn text(value: &Value, field: &str) -> String {
+pub(super) fn text(value: &Value, field: &str) -> String {
     value.get(field).and_then(Value::as_str).unwrap_or("-").to_owned()
 }
 
 /// An id as a segment of a path: ids may hold `/`.
-fn segment(id: &str) -> String {
+pub(super) fn segment(id: &str) -> String {
     let mut out = String::with_capacity(id.len());
     for byte in id.bytes() {
         match byte {
@@ -195,6 +294,7 @@ fn key_value(key: &KeyView) -> Value {
     json!({
         "key_id": key.key_id, "name": key.name, "prefix": key.prefix, "source": key.source.as_str(),
         "created_at": key.created_at, "expires_at": key.expires_at, "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
     })
 }
 
@@ -203,7 +303,8 @@ fn project_value(view: &ProjectView) -> Value {
     let project = &view.project;
     json!({
         "id": project.id, "name": project.name, "description": project.description, "status": project.status,
-        "policy_id": project.policy_id, "entitlements": project.entitlements, "budget": project.budget.map(BudgetConfig::from),
+        "policy_id": project.policy_id, "entitlements": project.entitlements, "plan": project.plan,
+        "budget": project.budget.map(BudgetConfig::from),
         "source": if view.file.is_some() { "file" } else { "api" },
         "created_at": view.created_at, "updated_at": view.updated_at,
     })

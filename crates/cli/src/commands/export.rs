@@ -1,19 +1,24 @@
 //! `export`: the destinations of a configuration, how they are doing, and sending again. A gateway that runs is asked;
 //! without one, the store is.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use audit::delivery::{ReplayReport, Selection, SystemClock};
-use audit::export::ExportConfig;
+use audit::export::{ExportConfig, Exporter};
 use audit::outbox::Cursor;
+use policy::Problem;
+use registry::desired_state::{ChangeError, ExportChange};
+use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 use store::{Filter, Store, StoreError, StoreOptions};
 
 use crate::args::{ConfigArgs, ExportCommand, ReplayArgs};
 use crate::client::{Client, NoGateway};
+use crate::commands::desired::{either, segment, text};
 use crate::config::Config;
 use crate::output::Output;
 
@@ -23,7 +28,39 @@ use crate::output::Output;
 /// A configuration that does not hold, a destination that is not there, a gateway or store that does not answer.
 pub(crate) async fn run(command: ExportCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ExportCommand::List { config, json } => list(&load(&config)?, json),
+        ExportCommand::List { config, json } => list(&load(&config)?, json).await,
+        ExportCommand::Create { config, from, json } => {
+            let body = read_body(&from)?;
+            let change = ExportChange::Create(body.clone());
+            let asked = (Method::POST, "exports".to_owned(), Some(body));
+            let made = changed(&load(&config)?, asked, change).await?;
+            done(&made, &format!("destination {} is made", text(&made, "id")), json)
+        }
+        ExportCommand::Update { config, id, from, json } => {
+            let patch = read_body(&from)?;
+            let change = ExportChange::Patch { id: id.clone(), patch: patch.clone(), expected: None };
+            let asked = (Method::PATCH, format!("exports/{}", segment(&id)), Some(patch));
+            let made = changed(&load(&config)?, asked, change).await?;
+            done(&made, &format!("destination {id} is changed"), json)
+        }
+        ExportCommand::Delete { config, id, confirm, json } => {
+            let config = load(&config)?;
+            let pending = match from_gateway(&config).await? {
+                // It decides for itself.
+                Some(_) => 0,
+                None => pending_in_store(&config, &id).await?,
+            };
+            if pending > 0 && !confirm {
+                bail!(
+                    "destination `{id}` has {pending} events still to deliver, which it would never get: \
+                    start the gateway and wait, or confirm with --confirm"
+                );
+            }
+            let change = ExportChange::Remove { id: id.clone(), expected: None };
+            let path = format!("exports/{}?confirm={confirm}", segment(&id));
+            let deleted = changed(&config, (Method::DELETE, path, None), change).await?;
+            done(&deleted, &format!("destination {id} is deleted"), json)
+        }
         ExportCommand::Test { config, id, json } => test(&load(&config)?, id.as_deref(), json).await,
         ExportCommand::Status { config, id, json } => status(&load(&config)?, id.as_deref(), json).await,
         ExportCommand::Replay(args) => replay(&args).await,
@@ -34,42 +71,116 @@ fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
     Ok(Config::load(&args.config)?)
 }
 
+/// What was sent, as a document of YAML or JSON.
+fn read_body(from: &Path) -> anyhow::Result<Value> {
+    let text = if from == Path::new("-") {
+        std::io::read_to_string(std::io::stdin()).context("stdin cannot be read")?
+    } else {
+        std::fs::read_to_string(from).with_context(|| format!("`{}` cannot be read", from.display()))?
+    };
+    let documents = crate::config::text::parse(&text).map_err(|error| {
+        anyhow::anyhow!("`{}`, line {}: {}", from.display(), error.line.unwrap_or(1), error.message)
+    })?;
+    match <[_; 1]>::try_from(documents) {
+        Ok([document]) => Ok(document.value),
+        Err(_) => bail!("`{}` must hold one document: a destination", from.display()),
+    }
+}
+
+/// Asks the gateway for a change, or makes it on the store where none runs.
+async fn changed(
+    config: &Config,
+    (method, path, body): (Method, String, Option<Value>),
+    change: ExportChange,
+) -> anyhow::Result<Value> {
+    either(config, method, &path, body.as_ref(), async |state, author| {
+        let prepared = state.prepare_export(change, &author).await?;
+        if let Some(export) = prepared.config() {
+            Exporter::new(export)
+                .map_err(|error| ChangeError::Problems(vec![Problem::new("", error.to_string())]))?;
+        }
+        let view = prepared.commit().await?;
+        Ok(json!({
+            "id": view.id, "config": view.config, "secrets": view.secrets,
+            "created_at": view.created_at, "updated_at": view.updated_at,
+        }))
+    })
+    .await
+}
+
+fn done(value: &Value, line: &str, json: bool) -> anyhow::Result<ExitCode> {
+    super::desired::done(value, line, json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Events that a destination has still to get, by the store.
+async fn pending_in_store(config: &Config, id: &str) -> anyhow::Result<u64> {
+    let (path, id) = (config.store.clone(), id.to_owned());
+    crate::serve::blocking(move || {
+        if !path.exists() {
+            return Ok(0);
+        }
+        let store = Store::open_read_only(&path)?;
+        let (head, cursor) = (store.head()?, store.cursor(&id)?);
+        Ok(cursor.map_or(0, |cursor| head.saturating_sub(cursor.position)))
+    })
+    .await
+}
+
+/// Every destination: those of the configuration, and those that the management API made.
+pub(super) async fn all(config: &Config) -> anyhow::Result<Vec<ExportConfig>> {
+    let (path, rules) = (config.store.clone(), config.export_rules.clone());
+    let made = crate::serve::blocking(move || {
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let stored = Store::open_read_only(&path)?.exports()?;
+        Ok(registry::desired_state::build_exports(&stored, &rules)?)
+    })
+    .await?;
+    Ok(config.exports.iter().cloned().chain(made).collect())
+}
+
 #[derive(Serialize)]
 struct Listed<'a> {
     id: &'a str,
     destination: &'a str,
     endpoint: &'a str,
+    source: &'static str,
 }
 
-fn list(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let listed: Vec<Listed<'_>> = config
-        .exports
+async fn list(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let all = all(config).await?;
+    let listed: Vec<Listed<'_>> = all
         .iter()
         .map(|export| Listed {
             id: &export.id,
             destination: export.destination_name(),
             endpoint: export.endpoint(),
+            source: if export.egress.is_some() { "api" } else { "file" },
         })
         .collect();
     let mut output = Output::stdout();
     if json {
         output.json(&json!({ "exports": listed }))?;
     } else {
-        let row =
-            |one: &Listed<'_>| vec![one.id.to_owned(), one.destination.to_owned(), one.endpoint.to_owned()];
-        output.table(&["id", "destination", "endpoint"], &listed.iter().map(row).collect::<Vec<_>>())?;
+        let row = |one: &Listed<'_>| {
+            [one.id, one.destination, one.endpoint, one.source].map(str::to_owned).to_vec()
+        };
+        let header = ["id", "destination", "endpoint", "source"];
+        output.table(&header, &listed.iter().map(row).collect::<Vec<_>>())?;
     }
     output.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The destinations that are meant: all, or the one.
-fn selected<'a>(config: &'a Config, id: Option<&str>) -> anyhow::Result<Vec<&'a ExportConfig>> {
-    let found: Vec<&ExportConfig> =
-        config.exports.iter().filter(|export| id.is_none_or(|id| export.id == id)).collect();
+async fn selected(config: &Config, id: Option<&str>) -> anyhow::Result<Vec<ExportConfig>> {
+    let mut found = all(config).await?;
+    let ids: Vec<String> = found.iter().map(|export| export.id.clone()).collect();
+    found.retain(|export| id.is_none_or(|id| export.id == id));
     match id {
         Some(id) if found.is_empty() => {
-            let ids: Vec<&str> = config.exports.iter().map(|export| export.id.as_str()).collect();
             let known = if ids.is_empty() {
                 "there is none".to_owned()
             } else {
@@ -85,8 +196,8 @@ async fn test(config: &Config, id: Option<&str>, json: bool) -> anyhow::Result<E
     let mut results = Vec::new();
     let mut output = Output::stdout();
     let mut all_arrived = true;
-    for export in selected(config, id)? {
-        let (line, result) = match audit::export::test(export, &SystemClock).await {
+    for export in selected(config, id).await? {
+        let (line, result) = match audit::export::test(&export, &SystemClock).await {
             Ok(report) => (
                 format!(
                     "{}: the event arrived in {} ms; look for {}",
@@ -118,12 +229,14 @@ async fn test(config: &Config, id: Option<&str>, json: bool) -> anyhow::Result<E
 }
 
 async fn status(config: &Config, id: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let wanted: Vec<&str> = selected(config, id)?.into_iter().map(|export| export.id.as_str()).collect();
+    let exports = selected(config, id).await?;
+    let wanted: Vec<String> = exports.iter().map(|export| export.id.clone()).collect();
     let (source, mut rows) = match from_gateway(config).await? {
         Some(rows) => ("gateway", rows),
-        None => ("store", from_store(config).await?),
+        None => ("store", from_store(config, exports).await?),
     };
-    rows.retain(|row| row.get("id").and_then(Value::as_str).is_some_and(|id| wanted.contains(&id)));
+    let is_wanted = |id: &str| wanted.iter().any(|wanted| wanted == id);
+    rows.retain(|row| row.get("id").and_then(Value::as_str).is_some_and(is_wanted));
     let mut output = Output::stdout();
     if json {
         output.json(&json!({ "source": source, "exports": rows }))?;
@@ -154,7 +267,7 @@ async fn status(config: &Config, id: Option<&str>, json: bool) -> anyhow::Result
 
 async fn from_gateway(config: &Config) -> anyhow::Result<Option<Vec<Value>>> {
     let Ok(client) = Client::new(config, false)? else { return Ok(None) };
-    let Ok(mut answer) = client.ask("exports", None).await? else { return Ok(None) };
+    let Ok(mut answer) = client.send_all(Method::GET, "exports", None).await? else { return Ok(None) };
     match answer.get_mut("exports").map(Value::take) {
         Some(Value::Array(rows)) => Ok(Some(rows)),
         _ => bail!("what answers at `{}` is no gateway of this version: check `listen`", config.listen),
@@ -162,9 +275,8 @@ async fn from_gateway(config: &Config) -> anyhow::Result<Option<Vec<Value>>> {
 }
 
 /// From the persisted cursors. What is not configured any more is left out; what has no cursor yet has nothing.
-async fn from_store(config: &Config) -> anyhow::Result<Vec<Value>> {
+async fn from_store(config: &Config, exports: Vec<ExportConfig>) -> anyhow::Result<Vec<Value>> {
     let path = config.store.clone();
-    let exports = config.exports.clone();
     crate::serve::blocking(move || {
         let store = Store::open_read_only(&path)?;
         let head = store.head()?;
@@ -213,7 +325,7 @@ fn age_seconds(text: &[u8]) -> f64 {
 async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let config = load(&args.config)?;
     let export =
-        selected(&config, Some(&args.id))?.into_iter().next().context("no such destination")?.clone();
+        selected(&config, Some(&args.id)).await?.into_iter().next().context("no such destination")?;
     let selection = match (args.selection.from, args.selection.to) {
         (Some(from), Some(to)) => Selection::Range { from, to },
         _ => Selection::Dead,

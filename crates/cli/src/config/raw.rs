@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use control::config::AdminTokenConfig;
+use control::oidc::OidcConfig;
 use escalation::config::{EscalationsConfig, SmtpConfig};
 use gateway::config::LimitsConfig;
 use registry::config::{PricingConfig, ProjectConfig, UpstreamConfig};
@@ -40,6 +41,8 @@ pub(crate) struct RawConfig {
     /// Who may use the management API.
     #[serde(default)]
     pub(crate) admin_tokens: Vec<AdminTokenConfig>,
+    /// An OpenID Connect issuer whose tokens may use the management API too.
+    pub(crate) oidc: Option<OidcConfig>,
     /// What calls cost.
     pub(crate) pricing: Option<PricingConfig>,
     /// Who judges categories. Inert while no policy flags a category.
@@ -60,8 +63,7 @@ pub(crate) struct RawConfig {
     pub(crate) smtp: Option<SmtpConfig>,
     /// How reviewers hear of escalations.
     pub(crate) escalations: Option<EscalationsConfig>,
-    /// What destinations that the management API creates may reach and read.
-    #[expect(dead_code, reason = "inert while the management API creates no destination")]
+    /// What destinations and webhooks that the management API saves may reach and read.
     pub(crate) egress: Option<EgressConfig>,
 }
 
@@ -122,16 +124,16 @@ pub(crate) enum OnUnavailable {
     Serve,
 }
 
-/// What destinations that the management API creates may reach and read.
+/// What destinations and webhooks that the management API saves may reach and read: by default public addresses over https,
+/// and no environment variable.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EgressConfig {
     /// Names of environment variables that they may use as `$NAME`.
     #[serde(default)]
-    #[expect(dead_code, reason = "checked for shape only")]
     pub(crate) env: Vec<String>,
-    /// Hosts and networks (CIDR) that they may reach although these are not public, or not over https.
+    /// Hosts (`siem.internal`, `*.internal`), addresses and networks (`10.0.0.0/8`) that they may reach although these are not
+    /// public, or not over https.
     #[serde(default)]
-    #[expect(dead_code, reason = "checked for shape only")]
     pub(crate) allow: Vec<String>,
 }

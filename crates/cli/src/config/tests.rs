@@ -95,7 +95,7 @@ fn the_contracts_example_loads() {
     let declared = config.declared();
     assert_eq!(declared.base.projects[0].project.id, "support-bot");
     let digest = registry::KeyDigest::of("ak_hush-project").unwrap();
-    assert_eq!(declared.base.projects[0].keys[0].digest, digest);
+    assert_eq!(declared.base.projects[0].keys[0].digest, digest.into());
     assert_eq!(declared.policies[0].document.policy_id, "support-guardrails");
     let shown = format!("{config:?}");
     assert!(!shown.contains("hush"), "{shown}");

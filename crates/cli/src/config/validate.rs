@@ -3,17 +3,24 @@
 
 use std::path::{Path, PathBuf};
 
+use audit::egress::Egress;
 use audit::export::ExportConfig;
+use audit::seal::Sealer;
+use audit::secret::SecretSource;
 use control::config::{AdminToken, check_together};
 use escalation::Channels;
 use gateway::config::Limits;
 use policy::problems::Problem;
+use registry::desired_state::ExportRules;
 use registry::{Desired, Pricing, Rollouts, Snapshot};
 use serde_json::Value;
 
 use crate::config::policies::{self, PolicyFile, Stamp};
 use crate::config::raw::RawConfig;
 use crate::config::{Config, LISTEN, STORE};
+
+/// What secrets of destinations are encrypted for: another use of `secrets_key` derives another key.
+const EXPORT_SECRETS: &[u8] = b"policy-gateway destination secret 1";
 
 /// Checks everything. `policies` is none where the policy files have problems of their own. None where there is any
 /// problem.
@@ -41,7 +48,20 @@ pub(super) fn validate(
         ));
     }
     let admin_tokens = admin_tokens(raw, problems);
+    let oidc = match raw.oidc.as_ref().map(|oidc| oidc.build("oidc")).transpose() {
+        Ok(oidc) => oidc,
+        Err(found) => {
+            problems.extend(found);
+            None
+        }
+    };
     let exports = exports(raw, problems);
+    let export_rules = export_rules(raw, problems);
+    let declared_paths = policies
+        .iter()
+        .flatten()
+        .filter_map(|policy| policy.document.refusal_replacement.escalation_path.clone());
+    let channels = channels.within(export_rules.egress.clone(), declared_paths);
     let desired = desired(raw, policies.as_deref(), problems);
     Some(Config {
         file: file.to_owned(),
@@ -52,7 +72,9 @@ pub(super) fn validate(
         on_unavailable: raw.audit.as_ref().and_then(|audit| audit.on_unavailable).unwrap_or_default(),
         retention_days,
         admin_tokens,
+        oidc,
         exports,
+        export_rules,
         channels,
         desired: desired?,
         policies: policies?,
@@ -136,6 +158,26 @@ fn exports(raw: &RawConfig, problems: &mut Vec<Problem>) -> Vec<ExportConfig> {
         }
     }
     exports
+}
+
+/// What the management API's destinations may reach and read. A `secrets_key` that does not hold is told with the channels.
+fn export_rules(raw: &RawConfig, problems: &mut Vec<Problem>) -> ExportRules {
+    let sealer = raw.secrets_key.as_deref().and_then(|key| {
+        let secret = SecretSource::parse(key).and_then(|source| source.resolve()).ok()?;
+        Some(Sealer::new(&secret, EXPORT_SECRETS))
+    });
+    let Some(egress) = &raw.egress else { return ExportRules { sealer, ..ExportRules::default() } };
+    let is_name = |name: &String| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+            && !name.starts_with(|first: char| first.is_ascii_digit())
+    };
+    for (at, _) in egress.env.iter().enumerate().filter(|(_, name)| !is_name(name)) {
+        let message = "not the name of an environment variable: write it like `DD_API_KEY`, without `$`";
+        problems.push(Problem::new(format!("egress.env[{at}]"), message));
+    }
+    let allowed = Egress::parse(&egress.allow).map_err(|found| problems.extend(found)).unwrap_or_default();
+    ExportRules { egress: allowed, env: egress.env.clone(), sealer }
 }
 
 /// Upstreams, projects and prices. Names are followed once each of these and the policies hold.

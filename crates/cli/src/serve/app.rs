@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use audit::delivery::{Delivery, DestinationStatus, SystemClock};
+use audit::delivery::{DestinationStatus, SystemClock};
 use audit::log::AuditLog;
 use audit::outbox::Outbox;
 use audit::usage::{Dimension, UsageQuery, UsageRow, day_at, day_start_s, parse_date};
@@ -29,11 +29,15 @@ use crate::serve::IDLE;
 use crate::serve::destinations::{DestinationMetrics, Destinations};
 use crate::serve::escalations::DeskMetrics;
 use crate::serve::evidence::StoreEvidence;
+use crate::serve::oidc::Keeping;
 use crate::serve::rollouts::{self, DeskNotify};
 
 /// What delivery gets to send the rest after the last call: most backlogs are a batch or two, and what is left is sent
 /// at the next start.
 const DELIVERY_GRACE: Duration = Duration::from_secs(5);
+
+/// Uses of a key within a minute are one.
+const KEEP_USES: Duration = Duration::from_secs(60);
 
 /// A running gateway. Dropping it ends it as a crash would: durable, but not in order.
 pub(crate) struct App {
@@ -50,7 +54,8 @@ pub(crate) struct App {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<usize>,
     /// Never end by themselves.
-    upkeep: [JoinHandle<()>; 2],
+    upkeep: [JoinHandle<()>; 3],
+    pub(super) issuing: Keeping,
 }
 
 impl App {
@@ -76,10 +81,10 @@ impl App {
         let tasks = TaskTracker::new();
         let answering = tasks.spawn(store.answering());
         let keeping = tasks.spawn(rollouts::keep(rollouts, Arc::clone(&store)));
-        let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
-        let delivery = Delivery::start(outbox, config.exports.clone(), Arc::new(SystemClock), &tasks).await?;
-        store.retain_for(config.exports.iter().map(|export| export.id.clone()).collect());
-        let destinations = Arc::new(Destinations::new(delivery, config.exports.clone()));
+        let using = tasks.spawn(keep_uses(Arc::clone(&state)));
+        let (parts, declared) = ((Arc::clone(&store), Arc::clone(&state)), config.exports.clone());
+        let destinations = Destinations::start(parts.0, parts.1, tasks.clone(), declared).await?;
+        let destinations = Arc::new(destinations);
         let evidence = Arc::new(StoreEvidence(Arc::clone(&store)));
         let tickets: Arc<dyn Tickets> = Arc::clone(&store) as _;
         let clock = Arc::new(SystemClock);
@@ -96,6 +101,8 @@ impl App {
             log: Arc::clone(&store) as _,
         };
         let control = Arc::new(Control::new(config.admin_tokens.clone(), ports, description::text().into()));
+        let mut issuing = Keeping::default();
+        issuing.put(&control, config.oidc.as_ref(), &tasks)?;
         let gateway = Gateway::new(Parts {
             snapshot: Arc::clone(state.snapshot()),
             log: Arc::clone(&store) as Arc<dyn AuditLog>,
@@ -109,7 +116,7 @@ impl App {
                 raw::OnUnavailable::Refuse => OnUnavailable::Refuse,
                 raw::OnUnavailable::Serve => OnUnavailable::Serve,
             },
-            management: Some(management(&control)),
+            management: Some(management(&control, &tasks)),
             metrics: vec![
                 Box::new(DestinationMetrics(Arc::clone(&destinations))),
                 Box::new(DeskMetrics(Arc::clone(&desk))),
@@ -138,7 +145,8 @@ impl App {
             addr,
             stop,
             serving,
-            upkeep: [answering, keeping],
+            upkeep: [answering, keeping, using],
+            issuing,
         })
     }
 
@@ -166,7 +174,7 @@ impl App {
     ///
     /// # Errors
     /// Where the store could not be closed in order; what was durable still is.
-    pub(crate) async fn shutdown(self) -> anyhow::Result<()> {
+    pub(crate) async fn shutdown(mut self) -> anyhow::Result<()> {
         drop(self.stop);
         match self.serving.await {
             Ok(0) => {}
@@ -176,7 +184,7 @@ impl App {
         self.desk_stop.cancel();
         // Nobody waited for the last closing records. Whatever is asked of the writer is answered after them, so that
         // delivery sees them as pending.
-        if let Some(export) = self.config.exports.first()
+        if let Some(export) = self.destinations.exports().first()
             && let Err(error) = self.store.cursor(&export.id).await
         {
             tracing::warn!(%error, "the last records may be delivered only at the next start");
@@ -190,6 +198,10 @@ impl App {
                     "not everything is delivered yet: it will be at the next start"
                 );
             }
+        }
+        self.issuing.end();
+        if let Err(error) = self.state.keep_uses().await {
+            tracing::warn!(%error, "the last uses of keys were not kept");
         }
         self.upkeep.iter().for_each(JoinHandle::abort);
         self.tasks.close();
@@ -284,10 +296,33 @@ async fn budgets(store: &Arc<Store>) -> anyhow::Result<Budgets> {
     .await
 }
 
-fn management(control: &Arc<Control>) -> Management {
-    let control = Arc::clone(control);
+/// Keeps when keys were last presented, now and then.
+async fn keep_uses(state: Arc<DesiredState>) {
+    let mut interval = tokio::time::interval(KEEP_USES);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if let Err(error) = state.keep_uses().await {
+            tracing::debug!(%error, "the last uses of keys were not kept: trying again");
+        }
+    }
+}
+
+/// A change goes on to its end when whoever asked for it has gone.
+fn management(control: &Arc<Control>, tasks: &TaskTracker) -> Management {
+    let (control, tasks) = (Arc::clone(control), tasks.clone());
     Arc::new(move |request| {
         let control = Arc::clone(&control);
-        Box::pin(async move { control.handle(request).await })
+        if !control::must_end(request.method(), request.uri().path()) {
+            return Box::pin(async move { control.handle(request).await });
+        }
+        let work = tasks.spawn(async move { control.handle(request).await });
+        Box::pin(async move {
+            match work.await {
+                Ok(response) => response,
+                // It cannot be cancelled, and does not panic: should it, the caller must look.
+                Err(_) => control::interrupted(),
+            }
+        })
     })
 }

@@ -3,20 +3,40 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context;
 use arc_swap::ArcSwap;
 use audit::delivery::{Delivery, DestinationStatus, ReplayError, ReplayReport, Selection, SystemClock};
-use audit::export::{ExportConfig, TestError, TestReport};
-use audit::outbox::{BoxFuture, DeliveryState};
-use control::ports::Exports;
+use audit::export::{ExportConfig, Exporter, TestError, TestReport};
+use audit::outbox::{BoxFuture, DeliveryState, Outbox};
+use control::ports::{Exports, PortError};
+use policy::Problem;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use registry::DesiredState;
+use registry::desired_state::ExportRules;
+use store::Store;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::task::TaskTracker;
 
-/// The destinations in force.
-pub(crate) struct Destinations(ArcSwap<InForce>);
+/// What batches in flight get to come back before another delivery starts from the cursor; those that do not are sent
+/// twice, which destinations must bear anyway.
+const HANDOVER_GRACE: Duration = Duration::from_secs(2);
+
+/// The destinations in force: those that the configuration declares, and those that the management API made.
+pub(crate) struct Destinations {
+    in_force: ArcSwap<InForce>,
+    store: Arc<Store>,
+    state: Arc<DesiredState>,
+    tasks: TaskTracker,
+    /// Those that the configuration declares. INVARIANT: held by whoever replaces the delivery, and taken before anything of
+    /// the desired state is.
+    declared: Mutex<Vec<ExportConfig>>,
+}
 
 struct InForce {
     delivery: Arc<Delivery>,
@@ -25,49 +45,149 @@ struct InForce {
     is_running: bool,
 }
 
+/// The right to replace what delivers.
+pub(crate) struct Changing<'a> {
+    destinations: &'a Destinations,
+    declared: MutexGuard<'a, Vec<ExportConfig>>,
+}
+
 impl Destinations {
-    /// Delivery to these destinations is under way.
-    pub(crate) fn new(delivery: Delivery, exports: Vec<ExportConfig>) -> Self {
-        Self(ArcSwap::from_pointee(InForce { delivery: Arc::new(delivery), exports, is_running: true }))
+    /// Starts delivery to these and to those that the API made.
+    ///
+    /// # Errors
+    /// One that cannot be set up, a store that does not answer.
+    pub(crate) async fn start(
+        store: Arc<Store>,
+        state: Arc<DesiredState>,
+        tasks: TaskTracker,
+        declared: Vec<ExportConfig>,
+    ) -> anyhow::Result<Self> {
+        let made = state.running_exports().await.context("a destination cannot be served any more")?;
+        let exports: Vec<ExportConfig> = declared.iter().cloned().chain(made).collect();
+        let delivery = start(&store, &tasks, exports.clone()).await?;
+        let in_force = InForce { delivery: Arc::new(delivery), exports, is_running: true };
+        let declared = Mutex::new(declared);
+        Ok(Self { in_force: ArcSwap::from_pointee(in_force), store, state, tasks, declared })
     }
 
-    /// Another delivery takes over; the former must have been shut down.
-    pub(crate) fn replace(&self, delivery: Delivery, exports: Vec<ExportConfig>) {
-        self.0.store(Arc::new(InForce { delivery: Arc::new(delivery), exports, is_running: true }));
-    }
-
-    /// The delivery in force was shut down and nothing took over: the next reload must try again, whatever it reads.
-    pub(crate) fn stopped(&self) {
-        let InForce { delivery, exports, .. } = &*self.0.load_full();
-        let (delivery, exports) = (Arc::clone(delivery), exports.clone());
-        self.0.store(Arc::new(InForce { delivery, exports, is_running: false }));
+    /// Waits until nobody else replaces anything.
+    pub(crate) async fn change(&self) -> Changing<'_> {
+        Changing { destinations: self, declared: self.declared.lock().await }
     }
 
     /// What delivers now.
     pub(crate) fn delivery(&self) -> Arc<Delivery> {
-        Arc::clone(&self.0.load().delivery)
-    }
-
-    /// Whether these are the destinations in force, and delivered to.
-    pub(crate) fn are(&self, exports: &[ExportConfig]) -> bool {
-        let in_force = self.0.load();
-        in_force.is_running && in_force.exports == exports
+        Arc::clone(&self.in_force.load().delivery)
     }
 
     /// The destinations in force.
     pub(crate) fn exports(&self) -> Vec<ExportConfig> {
-        self.0.load().exports.clone()
+        self.in_force.load().exports.clone()
     }
+
+    fn put(&self, delivery: Arc<Delivery>, exports: Vec<ExportConfig>, is_running: bool) {
+        self.in_force.store(Arc::new(InForce { delivery, exports, is_running }));
+    }
+}
+
+impl Changing<'_> {
+    /// Those that the API made, by these rules.
+    ///
+    /// # Errors
+    /// What the rules do not give.
+    pub(crate) async fn made(&self, rules: &ExportRules) -> anyhow::Result<Vec<ExportConfig>> {
+        Ok(self.destinations.state.exports_under(rules).await?)
+    }
+
+    /// Has these run from now on. Where they are what runs, they only read their secrets again.
+    ///
+    /// # Errors
+    /// What keeps them from running; the former run again then.
+    pub(crate) async fn put_in_force(
+        mut self,
+        declared: Vec<ExportConfig>,
+        made: Vec<ExportConfig>,
+    ) -> anyhow::Result<()> {
+        let exports = declared.iter().cloned().chain(made).collect();
+        self.destinations.replace(exports).await?;
+        *self.declared = declared;
+        Ok(())
+    }
+}
+
+impl Destinations {
+    /// Ends the delivery in force and starts another from its cursors. Where that cannot be, the former starts again.
+    async fn replace(&self, exports: Vec<ExportConfig>) -> anyhow::Result<()> {
+        let before = self.in_force.load_full();
+        if before.is_running && before.exports == exports {
+            before.delivery.reload_secrets();
+            return Ok(());
+        }
+        before.delivery.shutdown(HANDOVER_GRACE).await;
+        match start(&self.store, &self.tasks, exports.clone()).await {
+            Ok(delivery) => {
+                self.put(Arc::new(delivery), exports, true);
+                Ok(())
+            }
+            Err(error) => {
+                match start(&self.store, &self.tasks, before.exports.clone()).await {
+                    Ok(delivery) => self.put(Arc::new(delivery), before.exports.clone(), true),
+                    Err(error) => {
+                        self.put(Arc::clone(&before.delivery), before.exports.clone(), false);
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "delivery stands still until the next reload or restart; events wait in the store"
+                        );
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn start(
+    store: &Arc<Store>,
+    tasks: &TaskTracker,
+    exports: Vec<ExportConfig>,
+) -> anyhow::Result<Delivery> {
+    let outbox: Arc<dyn Outbox> = Arc::clone(store) as _;
+    let ids = exports.iter().map(|export| export.id.clone()).collect();
+    let delivery = Delivery::start(outbox, exports, Arc::new(SystemClock), tasks).await?;
+    store.retain_for(ids);
+    Ok(delivery)
 }
 
 impl Exports for Destinations {
     fn status(&self) -> Vec<DestinationStatus> {
-        self.0.load().delivery.status()
+        self.in_force.load().delivery.status()
+    }
+
+    fn check<'a>(&'a self, export: &'a ExportConfig) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async move {
+            export.check_secrets().map_err(|(field, error)| Problem::new(field, error.to_string()))?;
+            Exporter::new(export).map_err(|error| Problem::new("", error.to_string()))?;
+            if let Some(egress) = export.egress.as_ref().filter(|_| export.endpoint().contains("://")) {
+                let checked = egress.check_now(export.endpoint()).await;
+                checked.map_err(|error| Problem::new("endpoint", error.to_string()))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn apply(&self) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move {
+            let changing = self.change().await;
+            let made = self.state.running_exports().await.map_err(|error| PortError(error.to_string()))?;
+            let declared = changing.declared.clone();
+            let applied = changing.put_in_force(declared, made).await;
+            applied.map_err(|error| PortError(format!("{error:#}")))
+        })
     }
 
     fn test<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<TestReport, TestError>>> {
         Box::pin(async move {
-            let in_force = self.0.load_full();
+            let in_force = self.in_force.load_full();
             let export = in_force.exports.iter().find(|export| export.id == id)?;
             Some(audit::export::test(export, &SystemClock).await)
         })

@@ -2,20 +2,13 @@
 //! problem is logged.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use audit::delivery::{Delivery, SystemClock};
 use audit::export::{ExportConfig, Exporter};
-use audit::outbox::Outbox;
 
 use crate::config::Config;
 use crate::config::problem::ConfigError;
 use crate::serve::app::{App, blocking};
-
-/// What batches in flight get to come back before another delivery starts from the cursor; those that do not are sent
-/// twice, which destinations must bear anyway.
-const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
 impl App {
     /// Reads the configuration, policies, projects and secrets again (SIGHUP).
@@ -75,6 +68,12 @@ impl App {
         if let Err(error) = check_exports(&config.exports) {
             return refused(error);
         }
+        let destinations = Arc::clone(&self.destinations);
+        let changing = destinations.change().await;
+        let made = match changing.made(&config.export_rules).await {
+            Ok(made) => made,
+            Err(error) => return refused(error),
+        };
         let durable = match self.state.prepare(config.declared()).await {
             Ok(prepared) => prepared.commit().await,
             Err(error) => Err(error),
@@ -84,50 +83,20 @@ impl App {
             Err(error) => return refused(error.into()),
         };
         // Last of what may fail, so that there is nothing else to take back.
-        if self.destinations.are(&config.exports) {
-            self.destinations.delivery().reload_secrets();
-        } else if let Err(error) = self.replace_destinations(config.exports.clone()).await {
+        if let Err(error) = changing.put_in_force(config.exports.clone(), made).await {
             return refused(error);
         }
         // Before the policies that may need them.
         self.desk.set_channels(config.channels.clone());
         durable.put_in_force();
         self.control.set_tokens(config.admin_tokens.clone());
+        if let Err(error) = self.issuing.put(&self.control, config.oidc.as_ref(), &self.tasks) {
+            tracing::error!(error = format!("{error:#}"), "the former `oidc` stays in force");
+        }
         let (policies, projects) = (config.policies.len(), config.desired.projects.len());
         let (upstreams, exports) = (config.desired.upstreams.len(), config.exports.len());
         self.config = config;
         tracing::info!(policies, projects, upstreams, exports, "reloaded");
-    }
-
-    /// Ends the delivery in force and starts another from its cursors. Where that cannot be, the former starts again.
-    async fn replace_destinations(&self, exports: Vec<ExportConfig>) -> anyhow::Result<()> {
-        self.destinations.delivery().shutdown(HANDOVER_GRACE).await;
-        match self.start_delivery(exports.clone()).await {
-            Ok(delivery) => {
-                self.store.retain_for(exports.iter().map(|export| export.id.clone()).collect());
-                self.destinations.replace(delivery, exports);
-                Ok(())
-            }
-            Err(error) => {
-                let former = self.destinations.exports();
-                match self.start_delivery(former.clone()).await {
-                    Ok(delivery) => self.destinations.replace(delivery, former),
-                    Err(error) => {
-                        self.destinations.stopped();
-                        tracing::error!(
-                            error = format!("{error:#}"),
-                            "delivery stands still until the next reload or restart; events wait in the store"
-                        );
-                    }
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn start_delivery(&self, exports: Vec<ExportConfig>) -> anyhow::Result<Delivery> {
-        let outbox: Arc<dyn Outbox> = Arc::clone(&self.store) as _;
-        Ok(Delivery::start(outbox, exports, Arc::new(SystemClock), &self.tasks).await?)
     }
 }
 

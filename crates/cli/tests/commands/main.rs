@@ -10,6 +10,7 @@
     reason = "this whole binary is a test"
 )]
 
+mod administration;
 mod bench;
 mod docs;
 mod evidence;

@@ -11,6 +11,7 @@
     reason = "this whole binary is a test"
 )]
 
+mod administration;
 mod answers;
 mod budget;
 mod chat;

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use audit::event::ChangeInfo;
+use audit::log::AuditLog;
 use bytes::Bytes;
 use escalation::ticket::rfc3339;
 use escalation::tickets::{DecideError, TicketFilter};
 use escalation::{State, Ticket, Verdict};
 use http::Response;
 use policy::document::DefaultVerdict;
+use registry::desired_state::Author;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,7 +20,7 @@ use crate::auth::Caller;
 use crate::config::Role;
 use crate::ports::Escalations;
 use crate::reply::{Failure, ok};
-use crate::routes::read_body;
+use crate::routes::{note, read_body};
 
 /// A page that nobody sized.
 const LIMIT: usize = 100;
@@ -147,13 +150,25 @@ pub(crate) async fn list(
 
 pub(crate) async fn show(
     escalations: &dyn Escalations,
+    log: &dyn AuditLog,
     id: &str,
     caller: &Caller,
+    author: &Author,
 ) -> Result<Response<Bytes>, Failure> {
     let id = read_id(id)?;
     let may_read = matches!(caller.role, Role::Admin | Role::Reviewer);
     let found = escalations.find(id, may_read).await.map_err(|error| Failure::unavailable(error.0))?;
     let Some((ticket, content)) = found else { return Err(unknown(id)) };
+    if content.is_some() {
+        // Whoever reads what somebody wrote is on record before they see it.
+        let change = ChangeInfo { subject: format!("escalation {id}"), ..ChangeInfo::default() };
+        let mut event = author.admin_event("ESCALATION_READ", change);
+        event.escalation_id = Some(id);
+        event.policy_id = Some(ticket.case.policy_id.clone());
+        event.project_id.clone_from(&ticket.case.project_id);
+        event.policy_user.clone_from(&ticket.case.policy_user);
+        note(log, &event).await?;
+    }
     let messages = content.and_then(|content| serde_json::from_slice(&content).ok());
     Ok(ok(&Entry { messages, ..Entry::from(ticket) }))
 }

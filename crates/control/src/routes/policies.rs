@@ -2,7 +2,7 @@
 
 use audit::event::RolloutMode;
 use bytes::Bytes;
-use http::header::{ETAG, HeaderValue, IF_MATCH};
+use http::header::IF_MATCH;
 use http::{HeaderMap, Response};
 use policy::PolicyDocument;
 use registry::DesiredState;
@@ -12,9 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::reply::{Failure, ok};
+use crate::reply::{Failure, ok, tagged};
 use crate::routes::difference::{Changed, changes, unified};
-use crate::routes::{Query, read_body};
+use crate::routes::{Page, Query, one_of, read_body, read_optional};
 
 /// A document to be saved.
 #[derive(Deserialize, JsonSchema)]
@@ -62,10 +62,12 @@ pub(crate) struct Config {
     file: Option<String>,
 }
 
-/// All policies.
+/// A page of policies, by id.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Policies {
     policies: Vec<Policy>,
+    /// The `cursor` of the next page; null on the last.
+    next: Option<String>,
 }
 
 /// A policy and what is in force of it.
@@ -180,8 +182,14 @@ pub(crate) async fn read(state: &DesiredState, query: Option<&str>) -> Result<Re
     answer(state.revision(&policy_id, revision).await?)
 }
 
-pub(crate) async fn list(state: &DesiredState) -> Response<Bytes> {
-    ok(&Policies { policies: state.policies().await.into_iter().map(Policy::from).collect() })
+pub(crate) async fn list(state: &DesiredState, query: Option<&str>) -> Result<Response<Bytes>, Failure> {
+    let mut query = Query::read(query, &["source", "limit", "cursor"])?;
+    let source = one_of(&mut query, "source", &["api", "file"])?;
+    let page = Page::read(&mut query)?;
+    let fits = |view: &PolicyView| source.is_none_or(|source| view.policy.source.as_str() == source);
+    let id = |view: &PolicyView| view.policy.policy_id.clone();
+    let (policies, next) = page.cut(state.policies().await, id, fits)?;
+    Ok(ok(&Policies { policies: policies.into_iter().map(Policy::from).collect(), next }))
 }
 
 pub(crate) async fn revisions(state: &DesiredState, policy_id: &str) -> Result<Response<Bytes>, Failure> {
@@ -271,11 +279,7 @@ pub(crate) fn mode_of(document: &PolicyDocument) -> RolloutMode {
 
 fn answer(saved: Saved) -> Result<Response<Bytes>, Failure> {
     let newest = saved.policy.newest;
-    let mut response = ok(&Config::from(saved));
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{newest}\"")) {
-        response.headers_mut().insert(ETAG, tag);
-    }
-    Ok(response)
+    Ok(tagged(ok(&Config::from(saved)), &newest.to_string()))
 }
 
 /// A change that came too late is answered with what is there now.
@@ -304,11 +308,6 @@ fn expected(headers: &HeaderMap, in_body: Option<u64>) -> Result<Option<u64>, Fa
 
 fn revision_number(text: &str) -> Result<u64, Failure> {
     text.parse().map_err(|_| Failure::bad_request("a revision is a whole number from 1 on"))
-}
-
-/// As [`read_body`], for a body that may be left out.
-fn read_optional<T: Default + serde::de::DeserializeOwned>(body: &[u8], hint: &str) -> Result<T, Failure> {
-    if body.trim_ascii().is_empty() { Ok(T::default()) } else { read_body(body, hint) }
 }
 
 fn document(text: &str) -> Value {

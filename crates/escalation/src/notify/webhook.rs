@@ -27,11 +27,12 @@ pub(super) async fn send(channels: &Channels, notice: &Notice, now_ms: i64) -> R
         .as_ref()
         .ok_or("the configuration has no `escalations.webhook_secret` any more: give it")?;
     let signed = sign(channels, secret, notice, now_ms);
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .build()
-        .map_err(|error| format!("the HTTP client cannot be set up: {error}"))?;
+    let mut builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
+    if !channels.is_declared(&notice.path) {
+        channels.egress.check(&notice.path).map_err(|error| format!("`escalation_path` {error}"))?;
+        builder = channels.egress.guard(builder);
+    }
+    let client = builder.build().map_err(|error| format!("the HTTP client cannot be set up: {error}"))?;
     let answer = client
         .post(&notice.path)
         .header("content-type", "application/json")

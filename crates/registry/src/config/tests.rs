@@ -81,7 +81,7 @@ fn keys_are_text_or_objects() {
     }));
     let built = config.build("projects[0]").unwrap();
     assert_eq!(built.project.status, ProjectStatus::Disabled);
-    assert_eq!(built.keys[0].digest, KeyDigest::of("ak_1").unwrap());
+    assert_eq!(built.keys[0].digest, KeyDigest::of("ak_1").unwrap().into());
     assert_eq!(built.keys[1].name.as_deref(), Some("second"));
     assert_eq!(built.keys[1].expires_at_ms, Some(1_896_048_000_000));
 }

@@ -10,6 +10,7 @@ use policy::problems::Problem;
 use policy::{PolicyDocument, Revision};
 use tokio::sync::OwnedMutexGuard;
 
+use super::exports::{ExportRules, taken_ids};
 use super::policies::{blank_policy, change_info, new_revision, revision_event, set_policy};
 use super::{Author, ChangeError, DesiredState, State, event, now};
 use crate::kept::{Change, Edit, PolicyState, Source, StateStore, StoredRevision};
@@ -36,6 +37,12 @@ pub struct Declared {
     pub file: String,
     /// What policies may need that only the configuration gives.
     pub requirements: Requirements,
+    /// What those may need besides that the management API saved.
+    pub api_requirements: Requirements,
+    /// Ids of the destinations that the configuration file declares.
+    pub exports: Vec<String>,
+    /// What destinations of the management API may reach and read.
+    pub export_rules: ExportRules,
 }
 
 /// Asks a policy for what it needs of the configuration (a mail server, a key) and does not find there. Nothing by default.
@@ -112,6 +119,10 @@ impl DesiredState {
     pub async fn prepare(&self, declared: Declared) -> Result<Prepared, ChangeError> {
         let state = self.lock_owned().await;
         let declared = Arc::new(declared);
+        let taken = taken_ids(&state.kept, &declared);
+        if !taken.is_empty() {
+            return Err(ChangeError::Problems(taken));
+        }
         let (change, documents) = plan(&state, &declared);
         let (next, snapshot) = state.after(Arc::clone(&declared), &change, documents).await?;
         let (store, cell) = (Arc::clone(&self.store), Arc::clone(&self.snapshot));
@@ -171,7 +182,7 @@ impl Plan<'_> {
         candidate: Option<&DeclaredPolicy>,
     ) {
         let Some(any) = stable.or(candidate) else { return };
-        let author = Author { name: any.file.clone(), request_id: None };
+        let author = Author::named(&any.file);
         let blank = blank_policy(&any.document.policy_id, Source::File, &self.at);
         let mut policy = PolicyState { source: Source::File, ..before.unwrap_or(&blank).clone() };
         let was_candidate = policy.candidate;
@@ -223,7 +234,7 @@ impl Plan<'_> {
 
     /// A policy that its file no longer declares: its revisions stay, none is in force.
     fn remove(&mut self, before: &PolicyState, file: &str) {
-        let author = Author { name: file.to_owned(), request_id: None };
+        let author = Author::named(file);
         let policy = PolicyState {
             stable: None,
             candidate: None,

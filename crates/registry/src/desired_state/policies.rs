@@ -442,6 +442,7 @@ pub(super) fn change_info(
         candidate_after: after.candidate,
         digest_before,
         digest_after,
+        ..ChangeInfo::default()
     }
 }
 

@@ -1,17 +1,20 @@
-//! Projects and keys through the API. A key is shown once, when it is made; what is kept is its digest.
+//! Projects through the API. Their keys are in `keys`.
 
 use audit::event::{AuditEvent, ChangeInfo, EventType};
 use policy::problems::Problem;
 
-use super::{Author, ChangeError, DesiredState, State, event, known, now};
+use super::{Author, ChangeError, DesiredState, State, digest_of, event, known, now, plain, tag_of};
 use crate::budget::BudgetConfig;
 use crate::config::{EntitlementsConfig, ProjectConfig};
-use crate::kept::{Change, Edit, Source, StateError, StoredKey, StoredProject};
-use crate::key::{KeyDigest, new_key, prefix_of};
+use crate::kept::{Change, Edit, StoredProject};
 use crate::project::{Entitlements, Project, ProjectStatus};
 
-/// Characters in the name of a key.
-const KEY_NAME_CHARS_MAX: usize = 200;
+/// Characters in the name of a project.
+const NAME_CHARS_MAX: usize = 200;
+/// Bytes of its description: a page.
+const DESCRIPTION_BYTES_MAX: usize = 4000;
+/// Entries of one list of entitlements.
+const ENTITLEMENTS_MAX: usize = 1000;
 
 /// A project as it is listed.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct ProjectView {
     pub created_at: Option<String>,
     /// RFC 3339 UTC; none for one that a file declares.
     pub updated_at: Option<String>,
+    /// Tells this state of it from others.
+    pub tag: String,
 }
 
 /// What is to change of a project. None leaves it as it is.
@@ -41,50 +46,20 @@ pub struct ProjectPatch {
     pub entitlements: Option<EntitlementsConfig>,
     /// What it may spend; `Some(None)`: anything from now on.
     pub budget: Option<Option<BudgetConfig>>,
-}
-
-/// A key to be made.
-#[derive(Clone, Debug, Default)]
-pub struct NewKey {
-    /// For people.
-    pub name: Option<String>,
-    /// RFC 3339 time from which it is refused.
-    pub expires_at: Option<String>,
-}
-
-/// A key as it is listed.
-#[derive(Clone, Debug)]
-pub struct KeyView {
-    /// Public id.
-    pub key_id: String,
-    /// As its owner named it.
-    pub name: Option<String>,
-    /// Its first characters; none for one that a file declares.
-    pub prefix: Option<String>,
-    /// Who declares it.
-    pub source: Source,
-    /// RFC 3339 UTC; none for one that a file declares.
-    pub created_at: Option<String>,
-    /// RFC 3339 UTC; none: never.
-    pub expires_at: Option<String>,
-    /// RFC 3339 UTC; none: it was not taken back.
-    pub revoked_at: Option<String>,
-}
-
-/// A key that was just made: the only time that it is shown.
-pub struct MadeKey {
-    /// What is known of it.
-    pub view: KeyView,
-    /// The key itself.
-    pub key: String,
+    /// The plan that its keys are on; `Some(None)`: none from now on.
+    pub plan: Option<Option<String>>,
+    /// The tag of the state that the caller had seen. None: whatever it is.
+    pub expected: Option<String>,
 }
 
 impl DesiredState {
-    /// All projects, those of the configuration file first.
+    /// All projects, by id.
     pub async fn projects(&self) -> Vec<ProjectView> {
         let state = self.lock().await;
         let declared = state.declared.base.projects.iter().map(|entry| declared_view(&state, &entry.project));
-        declared.chain(state.kept.projects.values().map(kept_view)).collect()
+        let mut all: Vec<ProjectView> = declared.chain(state.kept.projects.values().map(kept_view)).collect();
+        all.sort_by(|left, right| left.project.id.cmp(&right.project.id));
+        all
     }
 
     /// One project.
@@ -115,7 +90,8 @@ impl DesiredState {
         }
         let at = now();
         let stored = StoredProject { project, created_at: at.clone(), updated_at: at.clone() };
-        self.set_project(&mut state, stored, "PROJECT_CREATED", author, &at).await
+        check_sizes(&stored.project)?;
+        self.set_project(&mut state, None, stored, author, &at).await
     }
 
     /// Changes a project.
@@ -133,6 +109,9 @@ impl DesiredState {
             return Err(declared(&state, format!("project `{id}`")));
         }
         let Some(before) = state.kept.projects.get(id).cloned() else { return find(&state, id) };
+        if patch.expected.is_some_and(|expected| expected != kept_view(&before).tag) {
+            return Err(ChangeError::Stale(format!("project `{id}`")));
+        }
         let mut project = before.project.clone();
         if let Some(name) = patch.name {
             project.name = name;
@@ -153,119 +132,36 @@ impl DesiredState {
             let built = budget.map(|budget| budget.build("budget")).transpose();
             project.budget = built.map_err(ChangeError::Problems)?;
         }
+        if let Some(plan) = patch.plan {
+            project.plan = plan;
+        }
+        check_sizes(&project)?;
         if project == before.project {
             return Ok(kept_view(&before));
         }
         let at = now();
+        let digest = digest_of(&before.project);
         let stored = StoredProject { project, updated_at: at.clone(), ..before };
-        self.set_project(&mut state, stored, "PROJECT_UPDATED", author, &at).await
-    }
-
-    /// A project's keys, the newest first, those of the configuration file last.
-    ///
-    /// # Errors
-    /// [`ChangeError::Unknown`].
-    pub async fn keys(&self, project_id: &str) -> Result<Vec<KeyView>, ChangeError> {
-        let state = self.lock().await;
-        find(&state, project_id)?;
-        let mut kept: Vec<&StoredKey> =
-            state.kept.keys.values().filter(|key| key.project_id == project_id).collect();
-        kept.sort_by(|left, right| right.created_at.cmp(&left.created_at));
-        let mut views: Vec<KeyView> = kept.into_iter().map(key_view).collect();
-        let declared = state.declared.base.projects.iter().filter(|entry| entry.project.id == project_id);
-        views.extend(declared.flat_map(|entry| &entry.keys).map(|key| KeyView {
-            key_id: key.digest.id(),
-            name: key.name.clone(),
-            prefix: None,
-            source: Source::File,
-            created_at: None,
-            expires_at: key.expires_at_ms.and_then(rfc3339),
-            revoked_at: None,
-        }));
-        Ok(views)
-    }
-
-    /// Makes a key for a project, whoever declares that.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub async fn create_key(
-        &self,
-        project_id: &str,
-        new: NewKey,
-        author: &Author,
-    ) -> Result<MadeKey, ChangeError> {
-        let expires_at_ms = check_new(&new)?;
-        let mut state = self.lock().await;
-        find(&state, project_id)?;
-        let key =
-            new_key().map_err(|error| StateError(format!("the system gives no random bytes: {error}")))?;
-        let Ok(digest) = KeyDigest::of(&key) else {
-            return Err(ChangeError::Store(StateError(
-                "the key that was made is none: try again".to_owned(),
-            )));
-        };
-        let at = now();
-        let stored = StoredKey {
-            key_id: digest.id(),
-            project_id: project_id.to_owned(),
-            digest,
-            name: new.name,
-            prefix: prefix_of(&key),
-            created_at: at.clone(),
-            expires_at_ms,
-            revoked_at: None,
-        };
-        let told = admin_event("KEY_CREATED", author, &format!("key {}", stored.key_id), project_id, &at);
-        let view = key_view(&stored);
-        let change = Change { edits: vec![Edit::AddKey(stored)], events: vec![told] };
-        self.make(&mut state, change, Vec::new()).await?;
-        Ok(MadeKey { view, key })
-    }
-
-    /// Takes a key back: the next request with it is refused. Done again, it stays as it was.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub async fn revoke_key(
-        &self,
-        project_id: &str,
-        key_id: &str,
-        author: &Author,
-    ) -> Result<KeyView, ChangeError> {
-        let mut state = self.lock().await;
-        find(&state, project_id)?;
-        let in_file = state.declared.base.projects.iter().any(|entry| {
-            entry.project.id == project_id && entry.keys.iter().any(|key| key.digest.id() == key_id)
-        });
-        if in_file {
-            return Err(declared(&state, format!("key `{key_id}`")));
-        }
-        let found = state.kept.keys.get(key_id).filter(|key| key.project_id == project_id).cloned();
-        let Some(mut key) = found else {
-            return Err(ChangeError::Unknown(format!("project `{project_id}` has no key `{key_id}`")));
-        };
-        if key.revoked_at.is_some() {
-            return Ok(key_view(&key));
-        }
-        let at = now();
-        let told = admin_event("KEY_REVOKED", author, &format!("key {key_id}"), project_id, &at);
-        let edit = Edit::RevokeKey { key_id: key_id.to_owned(), at: at.clone() };
-        self.make(&mut state, Change { edits: vec![edit], events: vec![told] }, Vec::new()).await?;
-        key.revoked_at = Some(at);
-        Ok(key_view(&key))
+        self.set_project(&mut state, Some(digest), stored, author, &at).await
     }
 
     async fn set_project(
         &self,
         state: &mut State,
+        digest_before: Option<String>,
         stored: StoredProject,
-        action: &str,
         author: &Author,
         at: &str,
     ) -> Result<ProjectView, ChangeError> {
         let id = &stored.project.id;
-        let told = admin_event(action, author, &format!("project {id}"), id, at);
+        let action = if digest_before.is_some() { "PROJECT_UPDATED" } else { "PROJECT_CREATED" };
+        let change = ChangeInfo {
+            subject: format!("project {id}"),
+            digest_before,
+            digest_after: Some(digest_of(&stored.project)),
+            ..ChangeInfo::default()
+        };
+        let told = project_event(action, author, change, id, at);
         let edits = vec![Edit::SetProject(stored.clone())];
         self.make(state, Change { edits, events: vec![told] }, Vec::new()).await.map_err(
             |error| match error {
@@ -278,7 +174,7 @@ impl DesiredState {
     }
 }
 
-fn find(state: &State, id: &str) -> Result<ProjectView, ChangeError> {
+pub(super) fn find(state: &State, id: &str) -> Result<ProjectView, ChangeError> {
     if let Some(entry) = state.declared.base.projects.iter().find(|entry| entry.project.id == id) {
         return Ok(declared_view(state, &entry.project));
     }
@@ -290,7 +186,7 @@ fn find(state: &State, id: &str) -> Result<ProjectView, ChangeError> {
     Err(ChangeError::Unknown(format!("there is no project `{id}`; {known}")))
 }
 
-fn declared(state: &State, what: String) -> ChangeError {
+pub(super) fn declared(state: &State, what: String) -> ChangeError {
     ChangeError::Declared { what, file: state.declared.file.clone() }
 }
 
@@ -300,6 +196,7 @@ fn declared_view(state: &State, project: &Project) -> ProjectView {
         file: Some(state.declared.file.clone()),
         created_at: None,
         updated_at: None,
+        tag: tag_of(&digest_of(project)),
     }
 }
 
@@ -309,58 +206,47 @@ fn kept_view(stored: &StoredProject) -> ProjectView {
         file: None,
         created_at: Some(stored.created_at.clone()),
         updated_at: Some(stored.updated_at.clone()),
+        tag: tag_of(&digest_of(&stored.project)),
     }
 }
 
-fn key_view(key: &StoredKey) -> KeyView {
-    KeyView {
-        key_id: key.key_id.clone(),
-        name: key.name.clone(),
-        prefix: Some(key.prefix.clone()),
-        source: Source::Api,
-        created_at: Some(key.created_at.clone()),
-        expires_at: key.expires_at_ms.and_then(rfc3339),
-        revoked_at: key.revoked_at.clone(),
-    }
-}
-
-fn rfc3339(ms: i64) -> Option<String> {
-    jiff::Timestamp::from_millisecond(ms).ok().map(|time| format!("{time:.3}"))
-}
-
-/// When the key to be made ends, in unix milliseconds.
-fn check_new(new: &NewKey) -> Result<Option<i64>, ChangeError> {
+/// What the configuration leaves to whoever writes the file, and the API bounds.
+fn check_sizes(project: &Project) -> Result<(), ChangeError> {
     let mut problems = Vec::new();
-    let mut ends_ms = None;
-    if let Some(text) = &new.expires_at {
-        match text.parse::<jiff::Timestamp>() {
-            Ok(time) if time > jiff::Timestamp::now() => ends_ms = Some(time.as_millisecond()),
-            Ok(_) => problems.push(Problem::new("expires_at", "is over already: give a time to come")),
-            Err(_) => problems.push(Problem::new(
-                "expires_at",
-                "not an RFC 3339 time: write it like `2030-01-31T00:00:00Z`",
-            )),
+    if project.name.chars().count() > NAME_CHARS_MAX {
+        problems
+            .push(Problem::new("name", format!("is longer than {NAME_CHARS_MAX} characters: shorten it")));
+    }
+    if project.description.len() > DESCRIPTION_BYTES_MAX {
+        let message = format!("is longer than {DESCRIPTION_BYTES_MAX} bytes: shorten it");
+        problems.push(Problem::new("description", message));
+    }
+    let entitlements = &project.entitlements;
+    for (name, list) in [
+        ("policies", &entitlements.policies),
+        ("projects", &entitlements.projects),
+        ("models", &entitlements.models),
+        ("upstreams", &entitlements.upstreams),
+    ] {
+        if list.len() > ENTITLEMENTS_MAX {
+            let message = format!("has more than {ENTITLEMENTS_MAX} entries: `*` stands for everything");
+            problems.push(Problem::new(format!("entitlements.{name}"), message));
         }
     }
-    if new.name.as_ref().is_some_and(|name| name.chars().count() > KEY_NAME_CHARS_MAX) {
-        let message = format!("is longer than {KEY_NAME_CHARS_MAX} characters: shorten it");
-        problems.push(Problem::new("name", message));
-    }
-    if problems.is_empty() { Ok(ends_ms) } else { Err(ChangeError::Problems(problems)) }
+    if problems.is_empty() { Ok(()) } else { Err(ChangeError::Problems(problems)) }
 }
 
-fn admin_event(action: &str, author: &Author, subject: &str, project_id: &str, at: &str) -> AuditEvent {
-    let change = ChangeInfo { subject: subject.to_owned(), ..ChangeInfo::default() };
+/// An `admin` event about a project or what is its own.
+pub(super) fn project_event(
+    action: &str,
+    author: &Author,
+    change: ChangeInfo,
+    project_id: &str,
+    at: &str,
+) -> AuditEvent {
     let mut told = event(EventType::Admin, action, author, change, at);
     told.project_id = Some(project_id.to_owned());
     told
-}
-
-/// Paths of a section without a name begin with a dot.
-fn plain(problems: Vec<Problem>) -> Vec<Problem> {
-    let bare =
-        |problem: Problem| Problem { path: problem.path.trim_start_matches('.').to_owned(), ..problem };
-    problems.into_iter().map(bare).collect()
 }
 
 /// Messages about the one project that the caller has named anyway.

@@ -49,7 +49,7 @@ fn project(id: &str, policy_id: Option<&str>, keys: &[&str]) -> DesiredProject {
 
 fn desired_key(key: &str) -> DesiredKey {
     DesiredKey {
-        digest: KeyDigest::of(key).unwrap(),
+        digest: KeyDigest::of(key).unwrap().into(),
         name: None,
         expires_at_ms: None,
         revoked: false,

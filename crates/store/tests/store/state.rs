@@ -1,13 +1,13 @@
 //! The desired state: a change and its events are one commit.
 
 use audit::event::{AuditEvent, ChangeInfo, EventType};
-use audit::outbox::Outbox;
-use registry::KeyDigest;
+use audit::outbox::{Advance, DeadLetter, Outbox};
 use registry::budget::BudgetConfig;
 use registry::kept::{
-    Change, Edit, PolicyState, Source, StateChange, StateStore, StoredKey, StoredProject, StoredRevision,
+    Change, Edit, KeptAnswer, PolicyState, Source, StateChange, StateStore, StoredExport, StoredKey,
+    StoredProject, StoredRevision,
 };
-use registry::{Entitlements, Project, ProjectStatus};
+use registry::{Entitlements, KeyDigest, KeySecret, KeyedDigest, Project, ProjectStatus};
 use uuid::Uuid;
 
 use crate::events::{open, parse, serve};
@@ -49,11 +49,15 @@ fn policy(stable: Option<u64>, candidate: Option<u64>, newest: u64) -> Edit {
     Edit::SetPolicy(state, change)
 }
 
+fn keyed(text: &str) -> KeyedDigest {
+    KeySecret::new([1; 32]).keyed(&KeyDigest::of(text).unwrap())
+}
+
 fn key(id: &str, text: &str) -> Edit {
     Edit::AddKey(StoredKey {
         key_id: id.into(),
         project_id: "p".into(),
-        digest: KeyDigest::of(text).unwrap(),
+        digest: keyed(text),
         name: None,
         prefix: "ak_one".into(),
         created_at: AT.into(),
@@ -112,7 +116,7 @@ async fn what_is_kept_is_read_back_after_a_restart_with_its_events_in_the_chain(
     assert_eq!((policy.stable, policy.candidate, policy.newest), (Some(1), Some(2), 2));
     assert_eq!(policy.newest_digest, "d2");
     assert_eq!(kept.keys["key_1"].revoked_at.as_deref(), Some(AT));
-    assert_eq!(kept.keys["key_2"].digest, KeyDigest::of("ak_two").unwrap());
+    assert_eq!(kept.keys["key_2"].digest, keyed("ak_two"));
     assert_eq!(kept.projects["p"].project.entitlements.models, ["small"]);
     let numbers = |revisions: Vec<StoredRevision>| revisions.iter().map(|one| one.number).collect::<Vec<_>>();
     assert_eq!(numbers(store.revisions("a", None).await.unwrap()), [1, 2]);
@@ -160,4 +164,78 @@ async fn of_two_changes_that_want_the_same_number_one_is_made() {
     }
     assert_eq!(store.load().await.unwrap().policies["a"].newest, 20);
     assert_eq!(*store.head().borrow(), 20);
+}
+
+fn export(id: &str, body: &str) -> StoredExport {
+    StoredExport { id: id.into(), body: body.into(), created_at: AT.into(), updated_at: AT.into() }
+}
+
+#[tokio::test]
+async fn a_destination_that_is_made_again_has_no_past() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    {
+        let store = open(&path);
+        store.commit(change(vec![Edit::AddExport(export("siem", "{}"))])).await.unwrap();
+        assert_eq!(store.cursor("siem").await.unwrap().start, 1, "its own event is not its concern");
+        serve(&store, "ann").await;
+        serve(&store, "ben").await;
+        let letter = DeadLetter { seq: 2, reason: "no".into(), text: "{}".into() };
+        assert_eq!(
+            store
+                .advance("siem", Advance { position: 2, skipped: 0, dead: vec![letter] })
+                .await
+                .unwrap()
+                .dead,
+            1
+        );
+        store.commit(change(vec![Edit::SetExport(export("siem", "{\"a\":1}"))])).await.unwrap();
+        assert_eq!(store.cursor("siem").await.unwrap().position, 2, "a change keeps its place");
+        store.commit(change(vec![Edit::RemoveExport("siem".into())])).await.unwrap();
+        assert!(store.load().await.unwrap().exports.is_empty());
+        store.commit(change(vec![Edit::AddExport(export("siem", "{}"))])).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let store = open(&path);
+    assert_eq!(store.load().await.unwrap().exports["siem"], export("siem", "{}"));
+    let cursor = store.cursor("siem").await.unwrap();
+    assert_eq!((cursor.start, cursor.position, cursor.dead), (6, 6, 0));
+    assert!(store.dead_letters("siem", 0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn uses_and_answers_are_kept_without_an_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.db");
+    let quiet = |edits: Vec<Edit>| Change { edits, events: Vec::new() };
+    let day = 24 * 3_600_000;
+    let begun = KeptAnswer { id: "i".into(), request: "r".into(), created_ms: day, answer: None };
+    let ended = KeptAnswer { answer: Some((200, b"{}".to_vec())), ..begun.clone() };
+    {
+        let store = open(&path);
+        let secret = store.load().await.unwrap().key_secret;
+        assert_ne!(secret, KeySecret::default());
+        let uses = vec![("key_1".to_owned(), 7), ("key_2".to_owned(), 9)];
+        store.commit(quiet(vec![Edit::UseKeys(uses)])).await.unwrap();
+        store.commit(quiet(vec![Edit::UseKeys(vec![("key_1".to_owned(), 3)])])).await.unwrap();
+        store.commit(quiet(vec![Edit::KeepAnswer(begun.clone())])).await.unwrap();
+        assert_eq!(store.answer("i", 0).await.unwrap(), Some(begun));
+        store.commit(quiet(vec![Edit::KeepAnswer(ended.clone())])).await.unwrap();
+        let other = KeptAnswer { id: "j".into(), ..ended.clone() };
+        store.commit(quiet(vec![Edit::KeepAnswer(other)])).await.unwrap();
+        store.commit(quiet(vec![Edit::ForgetAnswer("j".into())])).await.unwrap();
+        store.commit(change(vec![key("key_1", "ak_one")])).await.unwrap();
+        store.commit(change(vec![Edit::ExpireKey { key_id: "key_1".into(), at_ms: 5 }])).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let store = open(&path);
+    let kept = store.load().await.unwrap();
+    assert_eq!((kept.uses["key_1"], kept.uses["key_2"], kept.keys["key_1"].expires_at_ms), (7, 9, Some(5)));
+    assert_eq!(store.answer("i", day).await.unwrap(), Some(ended.clone()));
+    assert_eq!(store.answer("i", day + 1).await.unwrap(), None, "it counts no more");
+    assert_eq!(store.answer("j", 0).await.unwrap(), None);
+    let late = KeptAnswer { id: "late".into(), created_ms: 2 * day + 1, ..ended };
+    store.commit(quiet(vec![Edit::KeepAnswer(late)])).await.unwrap();
+    assert_eq!(store.answer("i", 0).await.unwrap(), None, "rows of another day go");
+    assert_eq!(*store.head().borrow(), 2, "two events, of the two changes of a key");
 }

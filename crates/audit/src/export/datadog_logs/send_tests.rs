@@ -125,7 +125,7 @@ fn config(more: Value) -> DatadogLogs {
 
 fn export(config: DatadogLogs) -> ExportConfig {
     let destination = DestinationConfig::DatadogLogs(config);
-    ExportConfig { id: "main".into(), destination, common: Common::default() }
+    ExportConfig { id: "main".into(), destination, common: Common::default(), egress: None }
 }
 
 fn body(destination: &DatadogDestination) -> Bytes {
