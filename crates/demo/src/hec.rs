@@ -325,7 +325,13 @@ impl Hec {
         if !(0.0..1e11).contains(&seconds) {
             return Some((6, "Invalid data format"));
         }
-        let is_flat = |fields: &Map<String, Value>| !fields.values().any(Value::is_object);
+        // Texts, or lists of them; nothing else is indexed.
+        let is_flat = |fields: &Map<String, Value>| {
+            fields.values().all(|value| match value {
+                Value::Array(values) => values.iter().all(Value::is_string),
+                value => value.is_string(),
+            })
+        };
         match envelope.get("fields") {
             None => None,
             Some(Value::Object(fields)) if is_flat(fields) => None,
