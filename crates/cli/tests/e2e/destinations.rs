@@ -1,6 +1,6 @@
 //! The real binary delivering to each other kind of destination, through losses, kills and restarts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use demo::bulk::{self, Bulk, BulkOptions};
 use demo::hec::{self, Hec, HecOptions};
@@ -135,6 +135,61 @@ async fn elastic_is_judged_by_document() {
     assert_eq!(documents.len(), ids.len(), "an answer that was lost makes no second document");
     assert!(documents.iter().all(|document| document.stream == "logs-policy_gateway.audit-prod"));
     assert_eq!(documents[0].source["data_stream"]["dataset"], "policy_gateway.audit");
+}
+
+/// Takes one POST, answers it, and gives its headers by name and its body.
+async fn take_post(listener: &tokio::net::TcpListener, answer: &str) -> (HashMap<String, String>, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut read = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).await.unwrap();
+        assert_ne!(length, 0, "it hung up in the middle of the request");
+        read.extend_from_slice(&piece[..length]);
+        let text = String::from_utf8_lossy(&read).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let headers: HashMap<String, String> = head
+            .lines()
+            .filter_map(|line| {
+                Some((line.split_once(": ")?.0.to_lowercase(), line.split_once(": ")?.1.to_owned()))
+            })
+            .collect();
+        if body.len() < headers["content-length"].parse().unwrap() {
+            continue;
+        }
+        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        return (headers, body.to_owned());
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_keeps_its_id_over_tries_and_a_kill() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // 32 bytes in base64.
+    let secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let endpoint = format!("http://{}/audit", listener.local_addr().unwrap());
+    let first = rig(json!([{"destination": "webhook", "endpoint": endpoint, "secret": secret}])).await;
+    let (seen, one) = tokio::join!(calls(&first, 1), take_post(&listener, "503 Busy"));
+    let two = take_post(&listener, "500 Oops").await;
+    let Rig { gateway, intake, model, dir, http, config } = first;
+    gateway.kill().await;
+    // The listener may hold a try of the killed gateway; whatever comes next is the same event.
+    let gateway = Gateway::start(&config, &ENV).await;
+    let rig = Rig { gateway, intake, model, dir, http, config };
+    let three = take_post(&listener, "204 No Content").await;
+    let id = seen.first().unwrap();
+    for (headers, body) in [&one, &two, &three] {
+        assert_eq!(&headers["webhook-id"], id);
+        assert!(headers["webhook-signature"].starts_with("v1,"), "{headers:?}");
+        assert_eq!(body, &one.1, "the same bytes");
+    }
+    let body: Value = serde_json::from_str(&three.1).unwrap();
+    assert_eq!((&body["type"], &body["data"]["event_id"]), (&json!("policy.enforcement"), &json!(id)));
+    let url = rig.url("/api/policy-gateway/exports/webhook/status");
+    let status = rig.send(rig.http.get(url).bearer_auth(ADMIN)).await.json();
+    assert_eq!(status["dead"], 0, "{status}");
 }
 
 #[tokio::test]
