@@ -199,6 +199,19 @@ pub struct Gap {
     pub since: String,
 }
 
+/// A signed statement of the log so far, on [`EventType::Checkpoint`] events. See [`crate::checkpoint`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointInfo {
+    /// Events that it is about: those with a `seq` from 1 to this.
+    pub size: u64,
+    /// Root of the Merkle tree over their hashes, hex.
+    pub root: String,
+    /// The signed note that says so.
+    pub note: String,
+    /// The key that signed it, as `audit keygen` prints it.
+    pub public_key: String,
+}
+
 /// What the stable revision came to, on the event of a call to which the candidate was applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StableVerdict {
@@ -447,6 +460,9 @@ pub struct AuditEvent {
     /// Present on [`EventType::Gap`] events only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
+    /// Present on [`EventType::Checkpoint`] events only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointInfo>,
     /// Who changed something: the name of an admin token, or the file that did. On events of changes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
@@ -511,6 +527,7 @@ impl AuditEvent {
             stable: None,
             rollback: None,
             gap: None,
+            checkpoint: None,
             actor: None,
             change: None,
             quota: Vec::new(),
@@ -552,6 +569,24 @@ pub fn leaf_hash(text: &[u8]) -> Hash {
     hasher.update([0u8]);
     hasher.update(text);
     hasher.finalize().into()
+}
+
+/// Reads what [`hex`] writes; `None` for anything else.
+pub fn unhex(text: &[u8]) -> Option<Hash> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut hash = [0; 32];
+    if text.len() != 2 * hash.len() {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(text.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *byte = (digit(*high)? << 4) | digit(*low)?;
+    }
+    Some(hash)
 }
 
 /// Lower-case hexadecimal.

@@ -1,6 +1,7 @@
 //! The command line as it is typed. What the commands do is in `commands` and `serve`.
 
 mod admin;
+mod evidence;
 mod policy;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use admin::{DoctorArgs, ExportCommand, KeyCommand, ProjectCommand, ProjectFields};
+pub(crate) use evidence::{AuditCommand, ConsistencyArgs, KeygenArgs, ProveArgs, VerifyArgs};
 pub(crate) use policy::{DiffArgs, PolicyCommand, ReportArgs, RolloutCommand, SimulateArgs, TestArgs};
 
 /// Policy Gateway: governs LLM traffic by policy-as-code and delivers an audit record of every decision.
@@ -162,17 +164,6 @@ pub(crate) struct StoreArgs {
     pub(crate) store: Option<String>,
 }
 
-/// Commands about the audit log.
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// Print events, newest first.
-    Query(QueryArgs),
-    /// Check the hash chain: that no event was changed, removed or put in.
-    Verify(VerifyArgs),
-    /// Copy events as they are stored, one JSON object a line, oldest first; `audit verify --file` reads them.
-    Export(AuditExportArgs),
-}
-
 /// Which events.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FilterArgs {
@@ -224,31 +215,6 @@ pub(crate) struct QueryArgs {
     /// Print a table even where stdout is not a terminal.
     #[arg(long, conflicts_with = "json")]
     pub(crate) table: bool,
-}
-
-/// Arguments of `audit verify`.
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    pub(crate) evidence: EvidenceArgs,
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// What is verified.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-pub(crate) struct EvidenceArgs {
-    /// Configuration file that names the store.
-    #[arg(short, long, value_name = "FILE", env = "POLICY_GATEWAY_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-    /// The store itself: a path, or `sqlite://PATH`. Beats --config.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) store: Option<String>,
-    /// A file of events, one JSON object a line, as `audit export` writes it; `-` is stdin. Beats the others.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
 }
 
 /// Arguments of `audit export`.

@@ -6,12 +6,14 @@ pub(crate) mod environment;
 pub(crate) mod policies;
 pub(crate) mod problem;
 pub(crate) mod raw;
+pub(crate) mod signing;
 pub(crate) mod text;
 pub(crate) mod validate;
 
 use std::path::{Path, PathBuf};
 
 use audit::export::ExportConfig;
+use audit::note::PublicKey;
 use control::config::AdminToken;
 use control::oidc::Oidc;
 use escalation::Channels;
@@ -25,6 +27,7 @@ use crate::config::environment::{Substitution, substitute};
 use crate::config::policies::{PolicyFile, Stamp};
 use crate::config::problem::{ConfigError, Located, hide, locate};
 use crate::config::raw::{OnUnavailable, RawConfig};
+use crate::config::signing::Signing;
 use crate::config::text::Lines;
 
 /// Where the gateway listens by default: this machine only, until someone decides otherwise.
@@ -51,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) on_unavailable: OnUnavailable,
     /// Days after which delivered events may be deleted; none: never.
     pub(crate) retention_days: Option<u32>,
+    /// What signs checkpoints; none: no checkpoints are made.
+    pub(crate) signing: Option<Signing>,
     /// Who may use the management API.
     pub(crate) admin_tokens: Vec<AdminToken>,
     /// Whose tokens may use it too.
@@ -191,6 +196,29 @@ pub(crate) fn store_of(file: &Path) -> Result<PathBuf, ConfigError> {
         Ok(_) => {}
         Err(message) if problems.is_empty() => problems.push(Problem::new("store", message)),
         Err(_) => {}
+    }
+    let mut located: Vec<Located> = locate(file, &lines, problems).collect();
+    hide(&mut located, &substitutions);
+    Err(ConfigError(located))
+}
+
+/// Public keys that a configuration lists, whatever else is in it.
+///
+/// # Errors
+/// A file that cannot be read, and every entry that is no public key.
+pub(crate) fn public_keys_of(file: &Path) -> Result<Vec<PublicKey>, ConfigError> {
+    let (mut value, lines) = read_one(file).map_err(|problem| ConfigError(vec![problem]))?;
+    let listed = value.pointer_mut("/audit/public_keys").map(Value::take).unwrap_or_default();
+    let mut listed = serde_json::json!({ "audit": { "public_keys": listed } });
+    let (substitutions, mut problems) = substitute(&mut listed, &|name| std::env::var(name).ok());
+    let listed = listed.pointer_mut("/audit/public_keys").map(Value::take).unwrap_or_default();
+    let mut keys = Vec::new();
+    match read_all::<Option<Vec<String>>>(&listed, "audit.public_keys") {
+        Ok(listed) => keys = signing::public_keys(&listed.unwrap_or_default(), &mut problems),
+        Err(found) => problems.extend(found),
+    }
+    if problems.is_empty() {
+        return Ok(keys);
     }
     let mut located: Vec<Located> = locate(file, &lines, problems).collect();
     hide(&mut located, &substitutions);

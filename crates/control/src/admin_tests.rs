@@ -173,6 +173,7 @@ async fn every_route_that_changes_or_does_something_leaves_one_event_that_says_w
             | Operation::ListEscalations
             | Operation::History
             | Operation::Audit
+            | Operation::ListCheckpoints
             | Operation::Usage => {
                 assert_eq!(route.method, http::Method::GET, "{}: a reading", route.path);
                 continue;

@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use crate::config::Role;
 use crate::reply::Failure;
-use crate::routes::{escalations, exports, history, policies, projects, simulate, usage};
+use crate::routes::{checkpoints, escalations, exports, history, policies, projects, simulate, usage};
 use crate::{PREFIX, routes::percent_decoded};
 
 /// What a route does.
@@ -43,6 +43,7 @@ pub(crate) enum Operation {
     DenyEscalation,
     History,
     Audit,
+    ListCheckpoints,
     Usage,
 }
 
@@ -81,6 +82,7 @@ impl Operation {
             | Self::ReadEscalation
             | Self::History
             | Self::Audit
+            | Self::ListCheckpoints
             | Self::Usage => false,
         }
     }
@@ -535,6 +537,19 @@ pub(crate) static ROUTES: &[Route] = &[
         query: FILTERS,
         body: None,
         answer: |schemas| schemas.subschema_for::<history::Page>(),
+    },
+    Route {
+        method: Method::GET,
+        path: "audit/checkpoints",
+        operation: Operation::ListCheckpoints,
+        access: Access::Read,
+        summary: "Signed checkpoints of the audit log, newest first.",
+        query: &[
+            parameter("limit", "At most so many, 1 to 1000; 100 where absent."),
+            parameter("cursor", "What `next` of the page before said."),
+        ],
+        body: None,
+        answer: |schemas| schemas.subschema_for::<checkpoints::Page>(),
     },
     Route {
         method: Method::GET,

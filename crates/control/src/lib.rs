@@ -177,6 +177,7 @@ impl Control {
             }
             Operation::History => routes::history::list(&**evidence, routes::history::HISTORY, query).await,
             Operation::Audit => routes::history::list(&**evidence, &[], query).await,
+            Operation::ListCheckpoints => routes::checkpoints::list(&**evidence, query).await,
             Operation::Usage => routes::usage::report(&**evidence, query, headers).await,
         }
     }

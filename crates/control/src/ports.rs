@@ -50,10 +50,30 @@ pub trait Fetch: Send + Sync + 'static {
     fn get(&self, url: String) -> BoxFuture<'_, Result<Bytes, PortError>>;
 }
 
+/// A signed statement of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Checkpoint {
+    /// Events that it is about: those with a `seq` from 1 to this.
+    pub size: u64,
+    /// The `checkpoint` event that recorded it.
+    pub event_id: String,
+    /// When, RFC 3339 UTC.
+    pub created_at: String,
+    /// The signed note, in the format of C2SP's tlog-checkpoint.
+    pub note: String,
+}
+
 /// The audit log, for reading.
 pub trait Evidence: Send + Sync + 'static {
     /// The events that match, newest first.
     fn events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<StoredEvent>, PortError>>;
+
+    /// Checkpoints of fewer than `before` events, the newest first.
+    fn checkpoints(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Checkpoint>, PortError>>;
 
     /// What calls used.
     fn usage(&self, query: UsageQuery) -> BoxFuture<'_, Result<UsagePage, PortError>>;

@@ -1,5 +1,6 @@
 //! The routes of the management API, one file per thing they are about, and what they read requests with.
 
+pub(crate) mod checkpoints;
 mod difference;
 pub(crate) mod escalations;
 pub(crate) mod exports;

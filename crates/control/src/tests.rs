@@ -18,7 +18,7 @@ use super::*;
 use crate::api::{Access, ROUTES};
 use crate::config::Role;
 use crate::memory::{Memory, Records, state};
-use crate::ports::{Escalations, EventFilter, PortError};
+use crate::ports::{Checkpoint, Escalations, EventFilter, PortError};
 
 /// Events 1 to 5 of types in turn, and whatever filter was asked for last.
 #[derive(Default)]
@@ -44,6 +44,22 @@ impl Evidence for Log {
             };
             Ok((1..before.min(6)).rev().take(limit).map(event).collect())
         })
+    }
+
+    fn checkpoints(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Checkpoint>, PortError>> {
+        let made = |size: u64| Checkpoint {
+            size,
+            event_id: Uuid::nil().to_string(),
+            created_at: "2026-01-16T18:22:11.000Z".to_owned(),
+            note: format!("policy-gateway/…\n{size}\n"),
+        };
+        let below = before.unwrap_or(u64::MAX);
+        let found = [30, 20, 10].into_iter().filter(|size| *size < below).take(limit).map(made).collect();
+        Box::pin(std::future::ready(Ok(found)))
     }
 
     /// Two rows of three.
@@ -488,6 +504,21 @@ async fn pages_lead_from_the_newest_to_the_oldest() {
         }
     }
     assert_eq!(sizes, [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn checkpoints_are_listed_newest_first_by_pages() {
+    let bench = bench().await;
+    let (status, body) = bench.as_root("GET audit/checkpoints?limit=2", "").await;
+    assert_eq!((status, &body["next"]), (StatusCode::OK, &json!("20")));
+    let sizes: Vec<_> = body["entries"].as_array().unwrap().iter().map(|one| one["size"].clone()).collect();
+    assert_eq!(sizes, [30, 20]);
+    let (_, body) = bench.as_root("GET audit/checkpoints?limit=2&cursor=20", "").await;
+    assert_eq!((&body["entries"][0]["size"], &body["next"]), (&json!(10), &Value::Null));
+    for query in ["limit=0", "limit=1001", "limit=x", "cursor=-1", "size=3"] {
+        let (status, body) = bench.as_root(&format!("GET audit/checkpoints?{query}"), "").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {body}");
+    }
 }
 
 #[tokio::test]

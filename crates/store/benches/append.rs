@@ -1,5 +1,5 @@
 //! What the log costs per request (a decision that is waited for, and a closing record) at 64 requests in flight, with and
-//! without an exporter reading along, and how fast it is verified. CPU is counted per thread: that of the writer and the
+//! without an exporter reading along or a notary that signs checkpoints, and how fast it is verified. CPU is counted per thread: that of the writer and the
 //! reader is the store's own, that of the others also makes the events. `cargo bench -p store [-- SECONDS [DIRECTORY]]`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -10,11 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use audit::delivery::SystemClock;
 use audit::event::{AuditEvent, EventType, LatencyMs, Outcome, RequestInfo, RolloutMode, Stage, Usage, hex};
 use audit::log::{AuditLog, Record};
+use audit::notary::{Notary, Signer};
+use audit::note::SigningKey;
 use audit::outbox::{Advance, Outbox};
 use policy::Decision;
 use store::{Store, StoreOptions};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -32,19 +36,32 @@ fn main() {
         "{:<34} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
         "", "/s", "/s", "µs", "writer", "reader", "others"
     );
-    for (name, rate, exporter, users) in [
-        ("as fast as it goes", None, false, 1),
-        ("as fast as it goes, read along", None, true, 1),
-        ("4,000 requests/s", Some(4000), false, 1),
-        ("4,000 requests/s, usage not kept", Some(4000), false, 0),
-        ("4,000 requests/s, 100,000 users", Some(4000), false, 100_000),
-        ("4,000 requests/s, read along", Some(4000), true, 1),
-        ("10,000 requests/s", Some(10_000), false, 1),
+    for (name, rate, exporter, users, notary) in [
+        ("as fast as it goes", None, false, 1, false),
+        ("as fast as it goes, read along", None, true, 1, false),
+        ("as fast as it goes, notarised", None, false, 1, true),
+        ("4,000 requests/s", Some(4000), false, 1, false),
+        ("4,000 requests/s, notarised", Some(4000), false, 1, true),
+        ("4,000 requests/s, usage not kept", Some(4000), false, 0, false),
+        ("4,000 requests/s, 100,000 users", Some(4000), false, 100_000, false),
+        ("4,000 requests/s, read along", Some(4000), true, 1, false),
+        ("10,000 requests/s", Some(10_000), false, 1, false),
     ] {
         let path = dir.path().join("gateway.db");
         let store = Store::open(&path, StoreOptions { ballast_bytes: 0, ..StoreOptions::default() }).unwrap();
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        if notary {
+            let signer = Signer { key: SigningKey::generate("bench", &[1; 32]).unwrap().0, previous: None };
+            let (outbox, trees) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
+            let notary = Notary::new(outbox, trees, Arc::new(SystemClock), Some(signer));
+            tasks.spawn_on(notary.run(stop.clone()), runtime.handle());
+        }
         let time = Duration::from_secs_f64(seconds);
         runtime.block_on(run(name, &store, time, rate, exporter, users));
+        stop.cancel();
+        tasks.close();
+        runtime.block_on(tasks.wait());
         runtime.block_on(store.close()).unwrap();
         if name.starts_with("as fast") {
             let begun = Instant::now();

@@ -92,12 +92,8 @@ impl State {
         let event = Row::parse(first, last, body).and_then(|row| row.event(last));
         let link = event.as_ref().and_then(|event| audit::verify::Link::of(&event.text));
         match link {
-            Some(link)
-                if link.seq == last
-                    && link.chain == chain
-                    && audit::event::hex(&link.computed) == link.hash =>
-            {
-                Ok(Head { seq: last, hash: link.hash.to_owned() })
+            Some(link) if link.seq == last && link.chain == chain && link.computed == link.hash => {
+                Ok(Head { seq: last, hash: audit::event::hex(&link.hash) })
             }
             _ => Err(StoreError::Damaged {
                 path: path.to_owned(),

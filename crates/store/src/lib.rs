@@ -29,6 +29,7 @@ mod schema;
 mod state;
 mod tail;
 mod tickets;
+mod tree;
 mod usage;
 mod writer;
 
@@ -51,6 +52,7 @@ pub use options::{BALLAST_BYTES_DEFAULT, QUEUE_MAX_DEFAULT, StoreOptions};
 pub use query::{Events, Filter};
 pub use reader::{Reader, VerifyFailure};
 pub use retention::{Anchor, Retained};
+pub use tree::{StoredCheckpoint, TreeNodes};
 
 use crate::answering::Answers;
 use crate::checkpoint::Checkpoints;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use audit::notary::TreeStep;
 use audit::outbox::{Advance, Ahead, Cursor, DeadLetter, DeliveryState, OutboxError};
 use registry::kept::{Change, Edit};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -60,6 +61,11 @@ pub(crate) enum Order {
     Escalation(EscalationOrder),
     /// An event that is told once.
     Once(OnceOrder),
+    /// How far the Merkle tree is, and perhaps a checkpoint of it.
+    Tree {
+        step: Box<TreeStep>,
+        reply: Reply<(), OutboxError>,
+    },
     Retain {
         days: u32,
         destinations: Vec<String>,
@@ -77,7 +83,10 @@ pub(crate) enum Order {
 impl Order {
     /// Whether it may wait for company, so that it does not cost an fsync of its own.
     pub(crate) fn can_wait(&self) -> bool {
-        matches!(self, Self::Advance { .. } | Self::Report { .. } | Self::ResolveDead { .. })
+        matches!(
+            self,
+            Self::Advance { .. } | Self::Report { .. } | Self::ResolveDead { .. } | Self::Tree { .. }
+        )
     }
 
     /// Answers that it was not done.
@@ -89,7 +98,9 @@ impl Order {
             Self::Cursor { reply, .. } | Self::Advance { reply, .. } | Self::ResolveDead { reply, .. } => {
                 let _ = reply.send(Err(outbox()));
             }
-            Self::Report { reply, .. } | Self::KeepAhead { reply, .. } => drop(reply.send(Err(outbox()))),
+            Self::Report { reply, .. } | Self::KeepAhead { reply, .. } | Self::Tree { reply, .. } => {
+                drop(reply.send(Err(outbox())));
+            }
             Self::Rollout { reply, .. } => drop(reply.send(Err(store()))),
             Self::Change { reply, .. } => drop(reply.send(Err(store()))),
             Self::Escalation(order) => order.refuse(reason),
@@ -247,6 +258,10 @@ impl<'a> CursorChanges<'a> {
                     let (order, source) = *failed;
                     Err(Undone { order: Order::Escalation(order), source })
                 }
+            },
+            Order::Tree { step, reply } => match crate::tree::keep(db, &step) {
+                Ok(()) => Ok(Done::Reported(reply)),
+                Err(source) => Err(Undone { order: Order::Tree { step, reply }, source }),
             },
             Order::Once(order) => match order.apply(db) {
                 Ok(()) => Ok(Done::Once(order)),

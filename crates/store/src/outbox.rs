@@ -163,7 +163,10 @@ pub(crate) fn read_row(db: &Connection, seq: u64) -> rusqlite::Result<Option<(u6
 }
 
 impl Store {
-    async fn order<T>(&self, order: impl FnOnce(Reply<T, OutboxError>) -> Order) -> Result<T, OutboxError> {
+    pub(crate) async fn order<T>(
+        &self,
+        order: impl FnOnce(Reply<T, OutboxError>) -> Order,
+    ) -> Result<T, OutboxError> {
         let (reply, answer) = oneshot::channel();
         if let Err((order, reason)) = self.shared.queue.order(order(reply)) {
             order.refuse(&reason);

@@ -3,8 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use audit::event::unhex;
 use audit::outbox::{Cursor, DeadLetter};
-use audit::verify::{Problem, Verified, Verifier, VerifyError};
+use audit::verify::{
+    Asked, DecisionRecord, Examined, Verified, Verifier, VerifyError, examine_row, in_order,
+};
 use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
@@ -123,16 +126,24 @@ impl Reader {
         read_dead(&self.db, destination, after, limit).map_err(self.failed())
     }
 
-    /// Verifies the whole retained log, and each event against the decision record that it closes. Memory is bounded by
-    /// a row of each and the decisions open at a time. A gateway may run meanwhile: what it appends is verified as far
-    /// as it is there.
+    /// As [`Reader::verify_asking`], with nothing asked beyond the log itself.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify(&self) -> Result<Verified, VerifyFailure> {
+        self.verify_asking(&Asked::default())
+    }
+
+    /// Verifies the whole retained log, each event against the decision record that it closes, and all of it against what
+    /// is asked. Memory is bounded by some rows and the decisions open at a time. A gateway may run meanwhile: what it
+    /// appends is verified as far as it is there.
     ///
     /// # Errors
     /// The first event that is not as it was written, or why the store cannot be read.
-    pub fn verify(&self) -> Result<Verified, VerifyFailure> {
+    pub fn verify_asking(&self, asked: &Asked) -> Result<Verified, VerifyFailure> {
         loop {
             let begin = self.begin()?;
-            match self.verify_from(&begin) {
+            match self.verify_from(&begin, asked.clone()) {
                 // Retention took away what was about to be read: what is left is verified anew.
                 Err(VerifyFailure::Bad(_)) if self.begin()? != begin => {}
                 result => return result,
@@ -146,38 +157,32 @@ impl Reader {
         Ok((self.anchor()?, gone_ms))
     }
 
-    fn verify_from(&self, (anchor, gone_ms): &(Anchor, Option<i64>)) -> Result<Verified, VerifyFailure> {
-        let mut verifier =
-            Verifier::new().anchored(anchor.first_seq, &anchor.prev_hash).with_decisions(*gone_ms);
-        let mut seq = anchor.first_seq;
-        let mut decisions_row = 0;
-        let mut decided_up_to = 0;
-        while let Some((first, last, body)) = self.next_batch(seq)? {
-            // Decision records come before the events that close them.
-            while decided_up_to < first {
-                let Some((id, seq_before, body)) = self.next_decisions(decisions_row)? else { break };
-                if seq_before >= first {
-                    decided_up_to = seq_before;
-                    break;
+    fn verify_from(
+        &self,
+        (anchor, gone_ms): &(Anchor, Option<i64>),
+        asked: Asked,
+    ) -> Result<Verified, VerifyFailure> {
+        let prev_hash = unhex(anchor.prev_hash.as_bytes()).ok_or_else(|| self.damaged(0, 0))?;
+        let mut verifier = Verifier::asking(asked)
+            .anchored(anchor.first_seq, prev_hash, anchor.tree())
+            .with_decisions(*gone_ms);
+        let rows =
+            EvidenceRows { reader: self, seq: anchor.first_seq, decisions_row: 0, ahead: None, batch: None };
+        in_order(rows.map(|row| row.map_err(VerifyFailure::from)), Looked::at, |looked| {
+            match looked {
+                Looked::Decisions(id, None) => return Err(self.damaged_decisions(id).into()),
+                Looked::Decisions(_, Some(records)) => {
+                    records.into_iter().for_each(|record| verifier.decision(record));
                 }
-                decisions_row = id;
-                let row = Row::parse_all(body).ok_or_else(|| self.damaged_decisions(id))?;
-                for text in row.texts() {
-                    verifier.decision(&text).map_err(|_| self.damaged_decisions(id))?;
+                Looked::Events(events) => {
+                    for event in events {
+                        verifier.examined(event)?;
+                    }
                 }
             }
-            let row = Row::parse(first, last, body).ok_or_else(|| bad_row(seq))?;
-            if row.first != seq {
-                return Err(
-                    VerifyError { seq, problem: Problem::Seq { found: row.first, wanted: seq } }.into()
-                );
-            }
-            for text in row.texts() {
-                verifier.event(&text)?;
-            }
-            seq = row.last + 1;
-        }
-        Ok(verifier.verified().clone())
+            Ok(())
+        })?;
+        Ok(verifier.finish()?)
     }
 
     fn damaged_decisions(&self, id: i64) -> StoreError {
@@ -218,7 +223,66 @@ impl Reader {
     }
 }
 
-fn bad_row(seq: u64) -> VerifyError {
-    let problem = Problem::NotAnEvent("the row that holds it is not what was written".to_owned());
-    VerifyError { seq, problem }
+/// A row as it was read.
+enum EvidenceRow {
+    Decisions { id: i64, body: Vec<u8> },
+    Events { count: u64, body: Vec<u8> },
+}
+
+/// Rows of events from `seq` on, each after the decision records that they may close.
+struct EvidenceRows<'r> {
+    reader: &'r Reader,
+    seq: u64,
+    /// Decision records up to this row were given.
+    decisions_row: i64,
+    /// The next row of them, of a commit that comes after the events at hand.
+    ahead: Option<(i64, u64, Vec<u8>)>,
+    /// Events at hand: their first and last seq.
+    batch: Option<(u64, u64, Vec<u8>)>,
+}
+
+impl EvidenceRows<'_> {
+    fn read(&mut self) -> Result<Option<EvidenceRow>, StoreError> {
+        if self.batch.is_none() {
+            self.batch = self.reader.next_batch(self.seq)?;
+        }
+        let Some((first, ..)) = &self.batch else { return Ok(None) };
+        if self.ahead.is_none() {
+            self.ahead = self.reader.next_decisions(self.decisions_row)?;
+        }
+        if let Some((id, _, body)) = self.ahead.take_if(|(_, seq_before, _)| *seq_before < *first) {
+            self.decisions_row = id;
+            return Ok(Some(EvidenceRow::Decisions { id, body }));
+        }
+        let Some((first, last, body)) = self.batch.take() else { return Ok(None) };
+        self.seq = last.saturating_add(1);
+        Ok(Some(EvidenceRow::Events { count: self.seq.saturating_sub(first), body }))
+    }
+}
+
+impl Iterator for EvidenceRows<'_> {
+    type Item = Result<EvidenceRow, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+/// A row, looked at by itself.
+enum Looked {
+    Decisions(i64, Option<Vec<DecisionRecord>>),
+    Events(Vec<Examined>),
+}
+
+impl Looked {
+    fn at(row: EvidenceRow) -> Self {
+        match row {
+            EvidenceRow::Events { count, body } => Self::Events(examine_row(&body, count)),
+            EvidenceRow::Decisions { id, body } => {
+                let records = Row::parse_all(body)
+                    .and_then(|row| row.texts().map(|text| DecisionRecord::of(&text)).collect());
+                Self::Decisions(id, records)
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! slices between commits, so that none of them waits long; a slice deletes whole rows and moves the anchor, from which
 //! `audit verify` starts, in the same transaction.
 
+use audit::merkle::Peaks;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use crate::escalations;
 use crate::orders::{Cursors, Reply};
 use crate::rows::NO_HASH;
 use crate::schema::{meta, set_meta};
+use crate::tree::{forget, from_hex, to_hex};
 
 /// A slice deletes rows of this many bytes, or one row: a few milliseconds.
 const SLICE_BYTES: i64 = 2 << 20;
@@ -40,13 +42,23 @@ pub struct Anchor {
     pub first_seq: u64,
     /// Hash of the one before it, hex.
     pub prev_hash: String,
+    /// Peaks of the Merkle tree of the events before it, hex, the largest subtree's first.
+    #[serde(default)]
+    pub peaks: Vec<String>,
+}
+
+impl Anchor {
+    /// The Merkle tree of the events before it, where it is known.
+    pub fn tree(&self) -> Option<Peaks> {
+        from_hex(self.first_seq.checked_sub(1)?, &self.peaks)
+    }
 }
 
 /// Reads the anchor; that of a whole log where nothing was deleted.
 pub(crate) fn anchor(db: &Connection) -> rusqlite::Result<Anchor> {
     let text: Option<String> = meta(db, "anchor")?;
     let read = text.and_then(|text| serde_json::from_str(&text).ok());
-    Ok(read.unwrap_or_else(|| Anchor { first_seq: 1, prev_hash: NO_HASH.to_owned() }))
+    Ok(read.unwrap_or_else(|| Anchor { first_seq: 1, prev_hash: NO_HASH.to_owned(), peaks: Vec::new() }))
 }
 
 /// A run of retention, under way.
@@ -143,6 +155,7 @@ impl Sweep {
         }
         drop(rows);
         let Some(first) = first else { return Ok(false) };
+        let tree = forget(db, &anchor(db)?, last.cast_unsigned())?;
         let prev_hash: String = db
             .prepare_cached(
                 "SELECT substr(body, -67, 64) FROM batches WHERE last_seq = ?1 AND first_seq >= ?2",
@@ -151,7 +164,8 @@ impl Sweep {
         db.prepare_cached("DELETE FROM batches WHERE first_seq >= ?1 AND first_seq <= ?2")?
             .execute([first, last])?;
         db.prepare_cached("DELETE FROM spans WHERE last_seq <= ?1")?.execute([last])?;
-        let anchor = Anchor { first_seq: last.cast_unsigned() + 1, prev_hash };
+        let peaks = tree.as_ref().map(to_hex).unwrap_or_default();
+        let anchor = Anchor { first_seq: last.cast_unsigned() + 1, prev_hash, peaks };
         let text = serde_json::to_string(&anchor)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         set_meta(db, "anchor", text)?;

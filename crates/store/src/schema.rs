@@ -31,6 +31,9 @@
 //! - `quota_counters`: what closed calls have used of each quota and rate limit in the window that ends at `end_s` (Unix
 //!   time in seconds), by `bucket` (16 bytes). Raised in the transaction that makes the closing records durable, so that
 //!   the counters and the log never disagree. Rows of windows that are over are deleted as new ones come.
+//! - `tree_tiles`, `checkpoints`: the Merkle tree over the events' hashes (RFC 6962): the node above each 256 of them, by
+//!   number from 0, and the signed notes that were recorded about the first `size` events. The notes are copies of those in the
+//!   events; they go with the events that they are about, the tiles stay.
 //! - `told_once`: marks of events that are told once, kept until `until_s` (Unix time in seconds): written together with
 //!   the event.
 //! - `usage_days`: what calls used, summed up by `day` (of the call, UTC, counted from 1970-01-01) and `series`; `cost_pusd`
@@ -40,7 +43,8 @@
 //!   transaction that makes the closing records durable, and never deleted.
 //! - `meta`: `fingerprint_key` (32 random bytes that key the fingerprints of escalated requests), `key_secret` (32 random bytes), `chain` (id
 //!   of this store's chain), `anchor` (where the retained log begins: JSON `{first_seq,
-//!   prev_hash}`), `open` (the decisions that were open at some point of the log: JSON `{decisions, seq, open}`; a start
+//!   prev_hash, peaks}`, the peaks being those of the tree of what is gone), `tree` (how far the tree is kept: JSON `{size, peaks,
+//!   key}`, with the public key of the last checkpoint), `open` (the decisions that were open at some point of the log: JSON `{decisions, seq, open}`; a start
 //!   reads on from there), `opened_ms` and `probe` (times of writes that only had to succeed), `decisions_gone_ms` (decision records up to this time were retained no longer).
 //!
 //! The view `audit_events` shows single events to whoever opens the file with the `sqlite3` shell.
@@ -139,6 +143,9 @@ CREATE INDEX escalation_notices_ticket ON escalation_notices(number);
 CREATE TABLE quota_counters(
   end_s INTEGER NOT NULL, bucket BLOB NOT NULL, start_s INTEGER NOT NULL, requests INTEGER NOT NULL,
   tokens INTEGER NOT NULL, PRIMARY KEY(end_s, bucket)) WITHOUT ROWID;
+CREATE TABLE tree_tiles(number INTEGER PRIMARY KEY, hash BLOB NOT NULL);
+CREATE TABLE checkpoints(
+  size INTEGER PRIMARY KEY, event_id TEXT NOT NULL, created_at TEXT NOT NULL, note TEXT NOT NULL);
 CREATE TABLE told_once(until_s INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY(until_s, key)) WITHOUT ROWID;
 CREATE TABLE usage_series(
   id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, project_id TEXT, policy_id TEXT, model TEXT, key_id TEXT);

@@ -274,6 +274,10 @@ impl Writer {
             match order {
                 Order::Escalation(order) => order.plan(&self.db, &mut ended, &mut events),
                 Order::Once(order) => order.plan(&self.db, &mut marked, &mut events),
+                Order::Tree { step, .. } => {
+                    events.extend(crate::tree::event_of(step));
+                    Ok(())
+                }
                 _ => Ok(()),
             }
             .map_err(|error| Trouble::of(&error, &self.path))?;

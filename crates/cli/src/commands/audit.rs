@@ -1,29 +1,27 @@
-//! `audit`: the log as evidence. Reads the store beside a gateway that runs, or files that `audit export` wrote; never
+//! `audit`: the log as evidence. Reads the store beside a gateway that runs, or files of events from anywhere; never
 //! writes to either.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
+mod keygen;
+mod prove;
+mod sources;
+mod verify;
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use audit::event::{ChainedEvent, EventType};
-use audit::verify::{Verified, Verifier, VerifyError};
 use jiff::{SignedDuration, Timestamp};
 use policy::Decision;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use store::{Filter, Reader, Store, VerifyFailure};
+use store::{Filter, Reader, Store};
 
-use crate::args::{
-    AuditCommand, AuditExportArgs, EvidenceArgs, FilterArgs, QueryArgs, StoreArgs, VerifyArgs,
-};
+use crate::args::{AuditCommand, AuditExportArgs, FilterArgs, QueryArgs, StoreArgs};
 use crate::config::{store_of, validate::store_path};
 use crate::output::Output;
-
-/// Longest line of a file of events. Events are some kilobytes; a mistaken file should not fill memory.
-const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Runs a command about the audit log.
 ///
@@ -32,8 +30,11 @@ const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub(crate) fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
     match command {
         AuditCommand::Query(args) => query(args),
-        AuditCommand::Verify(args) => verify(&args),
+        AuditCommand::Verify(args) => verify::run(&args),
         AuditCommand::Export(args) => export(args),
+        AuditCommand::Prove(args) => prove::prove(&args),
+        AuditCommand::Consistency(args) => prove::consistency(&args),
+        AuditCommand::Keygen(args) => keygen::run(&args),
     }
 }
 
@@ -160,82 +161,6 @@ fn row(text: &[u8]) -> anyhow::Result<Vec<String>> {
         or_dash(status.map(|status| status.to_string())),
         event.event_id.to_string(),
     ])
-}
-
-/// The result as `--json` prints it.
-#[derive(Serialize)]
-struct Report<'a> {
-    ok: bool,
-    #[serde(flatten)]
-    verified: Option<&'a Verified>,
-    problem: Option<String>,
-}
-
-fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let EvidenceArgs { config, store, file } = &args.evidence;
-    let verified = match file {
-        Some(file) => verify_file(file)?,
-        None => match open(config.as_deref(), store.as_deref())?.verify() {
-            Ok(verified) => Ok(verified),
-            Err(VerifyFailure::Bad(problem)) => Err(problem),
-            Err(VerifyFailure::Store(error)) => return Err(error.into()),
-        },
-    };
-    let mut output = Output::stdout();
-    if args.json {
-        output.json(&Report {
-            ok: verified.is_ok(),
-            verified: verified.as_ref().ok(),
-            problem: verified.as_ref().err().map(ToString::to_string),
-        })?;
-    } else {
-        match &verified {
-            Ok(verified) => output.line(&told(verified))?,
-            Err(problem) => writeln!(io::stderr(), "error: the log is not as it was written: {problem}")?,
-        }
-    }
-    output.flush()?;
-    Ok(if verified.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn told(verified: &Verified) -> String {
-    let Verified { events, first_seq, head_seq, head_hash, is_anchored, .. } = verified;
-    if *events == 0 {
-        return "no events were verified".to_owned();
-    }
-    let chain = verified.chain.map(|chain| chain.to_string()).unwrap_or_default();
-    let start = if *is_anchored { "" } else { "; what came before the first is not known here" };
-    format!(
-        "{events} events are good: seq {first_seq} to {head_seq} of chain {chain}, head {head_hash}{start}"
-    )
-}
-
-fn verify_file(file: &Path) -> anyhow::Result<Result<Verified, VerifyError>> {
-    let name = file.display();
-    if file == Path::new("-") {
-        return verify_lines(io::stdin().lock()).context("stdin cannot be read");
-    }
-    let lines = File::open(file).with_context(|| format!("`{name}` cannot be opened"))?;
-    verify_lines(BufReader::new(lines)).with_context(|| format!("`{name}` cannot be read"))
-}
-
-fn verify_lines(mut lines: impl BufRead) -> io::Result<Result<Verified, VerifyError>> {
-    let mut verifier = Verifier::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-        let text = line.trim_ascii_end();
-        if read == 0 {
-            return Ok(Ok(verifier.verified().clone()));
-        }
-        if text.is_empty() {
-            continue;
-        }
-        if let Err(problem) = verifier.event(text) {
-            return Ok(Err(problem));
-        }
-    }
 }
 
 fn export(args: AuditExportArgs) -> anyhow::Result<ExitCode> {

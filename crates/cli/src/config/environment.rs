@@ -13,6 +13,8 @@ const SECRETS: &[&str] = &[
     "projects.*.keys.*.key",
     "admin_tokens.*.token",
     "secrets_key",
+    "audit.signing_key",
+    "audit.previous_signing_key",
     "smtp.password",
     "escalations.webhook_secret",
     "moderation.api_key",

@@ -111,6 +111,15 @@ pub(crate) struct AuditConfig {
     /// Days after which events may be deleted once every destination has them, and reviews that are over. Absent: never.
     #[schemars(range(min = 1, max = 36500))]
     pub(crate) retention_days: Option<u32>,
+    /// Private key that signs checkpoints of the log, as `audit keygen` writes it: `$NAME` (environment), `file:/path` or the
+    /// text itself. Absent: no checkpoints are made.
+    pub(crate) signing_key: Option<String>,
+    /// The private key before that, written likewise, for as long as it takes to hand over: the first checkpoint of the new
+    /// key is signed by both.
+    pub(crate) previous_signing_key: Option<String>,
+    /// Public keys, of now and before, that `audit verify` believes.
+    #[serde(default)]
+    pub(crate) public_keys: Vec<String>,
 }
 
 /// What happens to requests while the audit log cannot be written.

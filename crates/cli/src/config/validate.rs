@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::config::policies::{self, PolicyFile, Stamp};
 use crate::config::raw::RawConfig;
-use crate::config::{Config, LISTEN, STORE};
+use crate::config::{Config, LISTEN, STORE, signing};
 
 /// What secrets of destinations are encrypted for: another use of `secrets_key` derives another key.
 const EXPORT_SECRETS: &[u8] = b"policy-gateway destination secret 1";
@@ -47,6 +47,7 @@ pub(super) fn validate(
             "`0` would keep nothing: give 1 or more, or take it out",
         ));
     }
+    let signing = raw.audit.as_ref().and_then(|audit| signing::signing(audit, problems));
     let admin_tokens = admin_tokens(raw, problems);
     let oidc = match raw.oidc.as_ref().map(|oidc| oidc.build("oidc")).transpose() {
         Ok(oidc) => oidc,
@@ -71,6 +72,7 @@ pub(super) fn validate(
         limits,
         on_unavailable: raw.audit.as_ref().and_then(|audit| audit.on_unavailable).unwrap_or_default(),
         retention_days,
+        signing,
         admin_tokens,
         oidc,
         exports,

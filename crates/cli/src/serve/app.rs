@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use audit::delivery::{DestinationStatus, SystemClock};
 use audit::log::AuditLog;
+use audit::notary::Notary;
 use audit::outbox::Outbox;
 use audit::usage::{Dimension, UsageQuery, UsageRow, day_at, day_start_s, parse_date};
 use control::{Control, Ports};
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::signing::Signing;
 use crate::config::{Config, raw};
 use crate::description;
 use crate::serve::IDLE;
@@ -50,6 +52,8 @@ pub(crate) struct App {
     pub(super) desk: Arc<Desk>,
     /// Ends the desk's workers.
     desk_stop: CancellationToken,
+    /// Ends the notary, and what makes the last checkpoint.
+    notary: (CancellationToken, JoinHandle<()>),
     addr: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<usize>,
@@ -85,6 +89,7 @@ impl App {
         let (parts, declared) = ((Arc::clone(&store), Arc::clone(&state)), config.exports.clone());
         let destinations = Destinations::start(parts.0, parts.1, tasks.clone(), declared).await?;
         let destinations = Arc::new(destinations);
+        let notary = start_notary(&config, &store, &tasks)?;
         let evidence = Arc::new(StoreEvidence(Arc::clone(&store)));
         let tickets: Arc<dyn Tickets> = Arc::clone(&store) as _;
         let clock = Arc::new(SystemClock);
@@ -142,6 +147,7 @@ impl App {
             tasks,
             desk,
             desk_stop,
+            notary,
             addr,
             stop,
             serving,
@@ -182,6 +188,11 @@ impl App {
             Err(error) => tracing::error!(%error, "the listener ended early"),
         }
         self.desk_stop.cancel();
+        let (stop, notary) = self.notary;
+        stop.cancel();
+        if let Err(error) = notary.await {
+            tracing::error!(%error, "no last checkpoint was made");
+        }
         // Nobody waited for the last closing records. Whatever is asked of the writer is answered after them, so that
         // delivery sees them as pending.
         if let Some(export) = self.destinations.exports().first()
@@ -208,6 +219,22 @@ impl App {
         self.tasks.wait().await;
         self.store.close().await.context("the store was not closed in order")
     }
+}
+
+/// Has the log followed and its checkpoints signed.
+fn start_notary(
+    config: &Config,
+    store: &Arc<Store>,
+    tasks: &TaskTracker,
+) -> anyhow::Result<(CancellationToken, JoinHandle<()>)> {
+    let signer = config.signing.as_ref().map(Signing::resolve).transpose()?;
+    if signer.is_none() {
+        tracing::info!("no checkpoints of the audit log are signed: `audit.signing_key` is not set");
+    }
+    let (outbox, trees) = (Arc::clone(store) as _, Arc::clone(store) as _);
+    let notary = Notary::new(outbox, trees, Arc::new(SystemClock), signer);
+    let stop = CancellationToken::new();
+    Ok((stop.clone(), tasks.spawn(notary.run(stop))))
 }
 
 /// Says of each policy how its rules are honoured; what cannot be honoured was refused when it was read.

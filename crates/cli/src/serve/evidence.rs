@@ -5,8 +5,8 @@ use std::sync::Arc;
 use audit::event::EventType;
 use audit::outbox::{BoxFuture, StoredEvent};
 use audit::usage::{UsagePage, UsageQuery};
-use control::ports::{EventFilter, Evidence, PortError};
-use store::{Filter, Store, StoreError};
+use control::ports::{Checkpoint, EventFilter, Evidence, PortError};
+use store::{Filter, Store, StoreError, StoredCheckpoint};
 
 /// Reads from a store that the gateway writes.
 pub(crate) struct StoreEvidence(pub(crate) Arc<Store>);
@@ -14,23 +14,40 @@ pub(crate) struct StoreEvidence(pub(crate) Arc<Store>);
 impl Evidence for StoreEvidence {
     fn events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<StoredEvent>, PortError>> {
         let store = Arc::clone(&self.0);
-        Box::pin(async move {
-            // Reading may take a while and blocks; the runtime's workers have calls to serve.
-            match tokio::task::spawn_blocking(move || read(&store, filter)).await {
-                Ok(read) => read.map_err(|error| PortError(error.to_string())),
-                Err(_) => Err(PortError("the query ended early".to_owned())),
-            }
-        })
+        Box::pin(blocking(move || read(&store, filter)))
+    }
+
+    fn checkpoints(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Checkpoint>, PortError>> {
+        let store = Arc::clone(&self.0);
+        Box::pin(blocking(move || {
+            let stored = store.reader()?.checkpoints(before, limit)?;
+            let shown = |StoredCheckpoint { size, event_id, created_at, note }| Checkpoint {
+                size,
+                event_id,
+                created_at,
+                note,
+            };
+            Ok(stored.into_iter().map(shown).collect())
+        }))
     }
 
     fn usage(&self, query: UsageQuery) -> BoxFuture<'_, Result<UsagePage, PortError>> {
         let store = Arc::clone(&self.0);
-        Box::pin(async move {
-            match tokio::task::spawn_blocking(move || read_usage(&store, &query)).await {
-                Ok(read) => read.map_err(|error| PortError(error.to_string())),
-                Err(_) => Err(PortError("the query ended early".to_owned())),
-            }
-        })
+        Box::pin(blocking(move || read_usage(&store, &query)))
+    }
+}
+
+/// Reading may take a while and blocks; the runtime's workers have calls to serve.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, PortError> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read.map_err(|error| PortError(error.to_string())),
+        Err(_) => Err(PortError("the query ended early".to_owned())),
     }
 }
 

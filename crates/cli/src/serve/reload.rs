@@ -45,7 +45,9 @@ impl App {
             ("limits", config.limits != now.limits),
             (
                 "audit",
-                config.on_unavailable != now.on_unavailable || config.retention_days != now.retention_days,
+                config.on_unavailable != now.on_unavailable
+                    || config.retention_days != now.retention_days
+                    || config.signing != now.signing,
             ),
         ];
         for (section, _) in changed.iter().filter(|(_, changed)| *changed) {
@@ -56,6 +58,7 @@ impl App {
         config.limits = now.limits.clone();
         config.on_unavailable = now.on_unavailable;
         config.retention_days = now.retention_days;
+        config.signing.clone_from(&now.signing);
     }
 
     async fn put_in_force(&mut self, config: Config) {

@@ -158,3 +158,176 @@ async fn a_store_that_is_not_there_is_said_and_not_made() {
     let err = bench.run(&["audit", "verify", "--file", "none.jsonl"]).await.bad();
     assert!(err.contains("`none.jsonl` cannot be opened"), "{err}");
 }
+
+/// A gateway with a key that has served and ended, twice, and the public key. Its last event is a checkpoint of the rest.
+async fn signed() -> (Bench, String) {
+    let mut bench = Bench::new().await;
+    let public = bench.run(&["audit", "keygen", "--name", "test", "-o", "signing.key"]).await.good();
+    let public = public.trim().to_owned();
+    let path = bench.path().join("signing.key").display().to_string();
+    bench.config["audit"] =
+        serde_json::json!({ "signing_key": format!("file:{path}"), "public_keys": [public] });
+    bench.write();
+    for texts in [["one", "napalm"], ["two", "three"]] {
+        let (gateway, base) = bench.serve().await;
+        let mut ids = Vec::new();
+        for text in texts {
+            ids.push(bench.call(&base, KEY, text).await.event_id);
+        }
+        bench.arrive(&bench.intake, &ids).await;
+        gateway.stop().await;
+    }
+    (bench, public)
+}
+
+#[tokio::test]
+async fn a_signed_log_verifies_by_its_key_and_by_no_other() {
+    let (bench, public) = signed().await;
+    let report = bench.json(&["audit", "verify"]).await;
+    assert_eq!((&report["ok"], &report["claim"]), (&true.into(), &"full_chain".into()), "{report}");
+    // revision, two calls, checkpoint; two calls, checkpoint
+    assert_eq!(
+        (&report["events"], &report["checkpoints"], &report["signed_seq"]),
+        (&7.into(), &2.into(), &6.into())
+    );
+    assert_eq!(report["signed_by"], serde_json::json!([public]));
+    let copy = bench.run(&["audit", "export", "-c", "gateway.json", "-o", "copy.jsonl"]).await;
+    copy.good();
+    let told = bench.run(&["audit", "verify", "--file", "copy.jsonl", "--public-key", &public]).await.good();
+    assert!(told.contains("claim: full chain: ") && told.contains("signed up to seq 6 by test+"), "{told}");
+    assert!(told.contains("not shown: whether there were events after seq 7"), "{told}");
+    let other = bench.run(&["audit", "keygen", "-o", "other.key"]).await.good();
+    std::fs::write(bench.path().join("other.pub"), format!("# somebody's\n{other}")).unwrap();
+    let err =
+        bench.run(&["audit", "verify", "--file", "copy.jsonl", "--public-key", "other.pub"]).await.bad();
+    assert!(err.contains("nothing in the log is signed by a key that was given"), "{err}");
+    let err = bench.run(&["audit", "verify", "--file", "copy.jsonl", "--public-key", "nonsense"]).await.bad();
+    assert!(err.contains("--public-key `nonsense` is no file either"), "{err}");
+    // The private key is its owner's alone, and is not written over.
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(bench.path().join("signing.key")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let err = bench.run(&["audit", "keygen", "-o", "signing.key"]).await.bad();
+    assert!(err.contains("name a file that is not there yet"), "{err}");
+}
+
+#[tokio::test]
+async fn a_cut_tail_and_a_rolled_back_store_show_against_what_the_siem_has() {
+    let (bench, public) = signed().await;
+    bench.run(&["audit", "export", "-c", "gateway.json", "-o", "copy.jsonl"]).await.good();
+    // The second checkpoint as Datadog has it: both arrived there, since checkpoints are events.
+    let log = |size: u64| {
+        bench
+            .intake
+            .logs()
+            .iter()
+            .map(|log| log.log.clone())
+            .find(|log| log["event"]["type"] == "checkpoint" && log["event"]["checkpoint"]["size"] == size)
+            .unwrap_or_else(|| panic!("no checkpoint of {size} events arrived"))
+    };
+    std::fs::write(bench.path().join("siem.json"), log(6).to_string()).unwrap();
+    log(3);
+    let against = ["--checkpoint", "siem.json", "--public-key", &public];
+    let whole = [&["audit", "verify", "--file", "copy.jsonl"][..], &against].concat();
+    bench.run(&whole).await.good();
+    let lines = std::fs::read_to_string(bench.path().join("copy.jsonl")).unwrap();
+    let cut: Vec<&str> = lines.lines().take(5).collect();
+    std::fs::write(bench.path().join("cut.jsonl"), cut.join("\n")).unwrap();
+    let cut = [&["audit", "verify", "--json", "--file", "cut.jsonl"][..], &against].concat();
+    let done = bench.run(&cut).await;
+    let report: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(
+        (done.code, &report["ok"], &report["first_bad_seq"]),
+        (Some(1), &false.into(), &6.into()),
+        "{report}"
+    );
+    let err = bench
+        .run(&[&["audit", "verify", "--file", "cut.jsonl"][..], &["--public-key", &public]].concat())
+        .await;
+    assert_eq!(err.code, Some(0), "alone it looks like a log: {}", err.err);
+    // An older copy of the store that goes on.
+    let store = bench.path().join("deep/down/gateway.db");
+    bench.run(&["audit", "verify", "-c", "gateway.json", "--checkpoint", "siem.json"]).await.good();
+    std::fs::rename(&store, bench.path().join("kept.db")).unwrap();
+    let (gateway, base) = bench.serve().await;
+    bench.call(&base, KEY, "another").await;
+    gateway.stop().await;
+    let err = bench.run(&["audit", "verify", "-c", "gateway.json", "--checkpoint", "siem.json"]).await.bad();
+    assert!(err.contains("the checkpoint is of chain") || err.contains("tail was cut off"), "{err}");
+    let kept = ["audit", "verify", "--store", "kept.db"];
+    bench.run(&[&kept[..], &against].concat()).await.good();
+}
+
+#[tokio::test]
+async fn a_filtered_copy_holds_by_proofs() {
+    let (bench, public) = signed().await;
+    let refused = bench.run(&["audit", "export", "-c", "gateway.json", "--project-id", "bot"]).await.good();
+    let lines: Vec<&str> = refused.lines().collect();
+    let kept = [lines[0], lines[2]].join("\n");
+    std::fs::write(bench.path().join("some.jsonl"), &kept).unwrap();
+    let proofs = bench.run(&["audit", "prove", "-c", "gateway.json", "--file", "some.jsonl"]).await.good();
+    assert_eq!(proofs.lines().count(), 2);
+    std::fs::write(bench.path().join("proofs.jsonl"), &proofs).unwrap();
+    let verify = ["audit", "verify", "--file", "some.jsonl", "--public-key", &public];
+    let err = bench.run(&verify).await.bad();
+    assert!(err.contains("events are missing, repeated or out of order"), "{err}");
+    let told = bench.run(&[&verify[..], &["--filtered", "--proof", "proofs.jsonl"]].concat()).await.good();
+    assert!(told.contains("claim: inclusion only: "), "{told}");
+    let done = bench.run(&[&verify[..3], &["some.jsonl", "--filtered"]].concat()).await;
+    assert_eq!(done.code, Some(1), "{}", done.out);
+    assert!(done.out.contains("claim: none: "), "{}", done.out);
+    std::fs::write(bench.path().join("some.jsonl"), kept.replacen("\"ann\"", "\"bob\"", 1)).unwrap();
+    let position = [&verify[..], &["--filtered", "--position-only", "--proof", "proofs.jsonl"]].concat();
+    let told = bench.run(&position).await.good();
+    assert!(told.contains("claim: position only: "), "{told}");
+    let alone =
+        bench.run(&["audit", "verify", "--proof", "proofs.jsonl", "--public-key", &public]).await.good();
+    assert!(alone.contains("the proofs hold: 2 of events in their log"), "{alone}");
+    std::fs::write(
+        bench.path().join("proofs.jsonl"),
+        proofs.replacen("\"path\":[\"", "\"path\":[\"00\",\"", 1),
+    )
+    .unwrap();
+    let err = bench.run(&["audit", "verify", "--proof", "proofs.jsonl"]).await.bad();
+    assert!(err.contains("the proof in line 1 of `proofs.jsonl` does not hold"), "{err}");
+    let grown = bench.run(&["audit", "consistency", "-c", "gateway.json", "--from", "3"]).await.good();
+    std::fs::write(bench.path().join("grown.json"), grown).unwrap();
+    let told = bench.run(&["audit", "verify", "--proof", "grown.json", "--public-key", &public]).await.good();
+    assert!(told.contains("1 of logs that go on from earlier ones, signed by test+"), "{told}");
+    let err = bench.run(&["audit", "prove", "-c", "gateway.json", "--seq", "99"]).await.bad();
+    assert!(err.contains("the log has 7 events"), "{err}");
+}
+
+#[tokio::test]
+async fn a_buckets_folder_is_read_in_order_and_its_parts_may_overlap() {
+    let (bench, public) = signed().await;
+    let lines = bench.run(&["audit", "export", "-c", "gateway.json"]).await.good();
+    let lines: Vec<&str> = lines.lines().collect();
+    let chain = serde_json::from_str::<Value>(lines[0]).unwrap()["chain"].as_str().unwrap().to_owned();
+    let part = |day: &str, first: usize, last: usize| {
+        let folder = bench.path().join("bucket").join(format!("date={day}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = format!("{}\n", lines[first - 1..last].join("\n"));
+        let path = folder.join(format!("part-{chain}-{first}-{last}.jsonl"));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    part("2026-01-17", 1, 2);
+    part("2026-01-16", 3, 5);
+    part("2026-01-18", 6, 7);
+    part("2026-01-19", 2, 4);
+    let verify = ["audit", "verify", "--file", "bucket", "--public-key", &public];
+    let told = bench.run(&verify).await.good();
+    assert!(told.starts_with("7 events are good: seq 1 to 7"), "{told}");
+    let missing = part("2026-01-16", 3, 5);
+    std::fs::remove_file(missing).unwrap();
+    let err = bench.run(&verify).await.bad();
+    assert!(err.contains("event 5: it says seq 6, where 5 belongs"), "{err}");
+    // A part that somebody put in.
+    let forged = part("2026-01-16", 3, 5);
+    let text = std::fs::read_to_string(&forged).unwrap();
+    std::fs::write(&forged, text.replacen("\"ann\"", "\"bob\"", 1)).unwrap();
+    let err = bench.run(&verify).await.bad();
+    assert!(err.contains("it was changed"), "{err}");
+}

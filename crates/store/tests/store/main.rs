@@ -23,4 +23,5 @@ mod retention;
 mod rollouts;
 mod state;
 mod tamper;
+mod tree;
 mod usage;
