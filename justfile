@@ -30,7 +30,7 @@ quickstart *ARGS:
 
 # criterion benchmarks of judging, encoding and the log
 bench:
-    cargo bench -p policy -p audit -p store
+    cargo bench -p policy -p moderation -p audit -p store
 
 # what is made to be costly or malformed: what comes of it, and how long it takes
 bad-input:

@@ -141,14 +141,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Ends a segment: the window of it and the one before is scored.
+    /// Ends a segment: it is scored alone and as a window with the one before.
     fn close(&mut self) {
         let window = self.before.with(&self.now);
-        let logits = self.logits(&window.lanes.map(|sum| sum as f32), window_root(window.features as f32));
-        for (best, logit) in self.best.iter_mut().zip(logits) {
-            *best = best.max(logit);
+        self.window(&window, window.minor);
+        if self.before.words > 0 {
+            let alone = self.now;
+            self.window(&alone, window.minor);
         }
-        self.best_minor = self.best_minor.max(window.minor.share() * self.sexual(&logits));
         for (all, sum) in self.all.iter_mut().zip(self.now.lanes) {
             *all += i64::from(sum);
         }
@@ -156,6 +156,14 @@ impl<'a> Reader<'a> {
         self.all_minor = self.all_minor.max(self.now.minor);
         self.before = self.now;
         self.now = Sums::default();
+    }
+
+    fn window(&mut self, sums: &Sums, minor: Reference) {
+        let logits = self.logits(&sums.lanes.map(|sum| sum as f32), window_root(sums.features as f32));
+        for (best, logit) in self.best.iter_mut().zip(logits) {
+            *best = best.max(logit);
+        }
+        self.best_minor = self.best_minor.max(minor.share() * self.sexual(&logits));
     }
 
     /// Sums over a root of the number of features, on each lane's scale.

@@ -27,5 +27,5 @@ pub use table::{
 };
 pub use words::for_each_word;
 
-/// Words of one segment; a window is two segments in a row, so windows overlap by half.
+/// Words of one segment; a window is a segment alone or two in a row, so that windows overlap by half.
 pub const SEGMENT_WORDS: u32 = 16;

@@ -3,8 +3,17 @@
 use moderation::{Category, LANES, lane};
 use serde::{Deserialize, Serialize};
 
-/// The share of everyday rows that one category may flag.
-const EVERYDAY_SHARE: f64 = 0.0012;
+/// The share of everyday rows that a category may flag: more where asking for harm shows, less where precision is poor.
+const fn everyday_share(category: Category) -> f64 {
+    match category {
+        Category::Illicit => 0.004,
+        Category::IllicitViolent => 0.002,
+        Category::Sexual => 0.0015,
+        Category::SelfHarm | Category::Harassment | Category::PromptInjection | Category::Jailbreak => 0.0012,
+        _ => 0.0006,
+    }
+}
+
 /// The share of look-alikes that one category may flag.
 const LOOK_ALIKE_SHARE: f64 = 0.03;
 /// The default threshold for requests and answers.
@@ -55,7 +64,7 @@ impl Calibration {
             }
             calibration.block[category.index()] = BLOCK.contains(&category);
             if let Some(lane) = lane(category) {
-                let at = quantile(everyday, lane, EVERYDAY_SHARE).max(quantile(
+                let at = quantile(everyday, lane, everyday_share(category)).max(quantile(
                     look_alikes,
                     lane,
                     LOOK_ALIKE_SHARE,

@@ -118,22 +118,27 @@ impl Model {
         }
         let mut all = Seen { sums: [0.0; WIDE], features: 0.0 };
         let mut best = [f32::NEG_INFINITY; WIDE];
+        // even: with the segment before; odd: alone
         let mut best_at = [0_usize; WIDE];
-        let mut roots = Vec::with_capacity(seen.len());
+        let mut roots = Vec::with_capacity(2 * seen.len());
         for (at, segment) in seen.iter().enumerate() {
-            let before = at.checked_sub(1).map(|before| &seen[before]);
-            let root =
-                moderation::window_root(segment.features + before.map_or(0.0, |before| before.features));
+            let nothing = Seen { sums: [0.0; WIDE], features: 0.0 };
+            let before = at.checked_sub(1).map_or(&nothing, |before| &seen[before]);
+            let pair = moderation::window_root(segment.features + before.features);
+            let alone = moderation::window_root(segment.features);
             for lane in 0..LANES {
-                let sum = segment.sums[lane] + before.map_or(0.0, |before| before.sums[lane]);
-                if sum / root > best[lane] {
-                    best[lane] = sum / root;
-                    best_at[lane] = at;
+                let candidates =
+                    [(segment.sums[lane] + before.sums[lane]) / pair, segment.sums[lane] / alone];
+                for (kind, logit) in candidates.into_iter().enumerate().take(if at == 0 { 1 } else { 2 }) {
+                    if logit > best[lane] {
+                        best[lane] = logit;
+                        best_at[lane] = 2 * at + kind;
+                    }
                 }
                 all.sums[lane] += segment.sums[lane];
             }
             all.features += segment.features;
-            roots.push(root);
+            roots.extend([pair, alone]);
         }
         let whole_root = moderation::whole_root(all.features);
         let mut loss = 0.0;
@@ -174,7 +179,7 @@ impl Model {
             let mut slope = [0.0_f32; WIDE];
             for lane in 0..LANES {
                 let window = best_at[lane];
-                let inside = window == at || window == at + 1;
+                let inside = window / 2 == at || window == 2 * (at + 1);
                 let share = if inside { (1.0 - shares[lane]) / roots[window] } else { 0.0 };
                 slope[lane] = pull[lane] * (share + shares[lane] / whole_root);
             }
