@@ -194,7 +194,7 @@ const USAGE: &[Parameter] = &[
     parameter("policy_user", "Only this end user."),
     parameter("model", "Only this model."),
     parameter("key_id", "Only this key, by its public id."),
-    parameter("limit", "At most so many rows, 1 to 10000; 1000 where absent."),
+    parameter("limit", "At most so many rows, 1 to 10000; where absent 1000, of CSV 10000."),
     parameter("cursor", "What `next` (of CSV, the header `x-next-cursor`) of the page before said."),
     parameter("format", "json or csv; absent: by `Accept`, else json."),
 ];

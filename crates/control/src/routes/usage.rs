@@ -125,7 +125,16 @@ fn read(query: Option<&str>, headers: &HeaderMap) -> Result<(UsageQuery, Format)
     if from_day.is_some_and(|from| to_day.is_some_and(|to| to <= from)) {
         return Err(bad("to")("must be after `from`: its day is not counted".to_owned()));
     }
+    let format = match query.take("format").as_deref() {
+        Some("json") => Format::Json,
+        Some("csv") => Format::Csv,
+        None if wants_csv(headers) => Format::Csv,
+        None => Format::Json,
+        Some(_) => return Err(bad("format")("must be json or csv".to_owned())),
+    };
     let limit = match query.take("limit").map(|text| text.parse()) {
+        // Who reads a table seldom asks for the next page of it.
+        None if format == Format::Csv => LIMIT_MAX,
         None => LIMIT,
         Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => limit,
         Some(_) => return Err(bad("limit")(format!("must be a whole number from 1 to {LIMIT_MAX}"))),
@@ -137,13 +146,6 @@ fn read(query: Option<&str>, headers: &HeaderMap) -> Result<(UsageQuery, Format)
             let hint = "must be what `next` of the page before said, with the same `group_by`";
             return Err(bad("cursor")(hint.to_owned()));
         }
-    };
-    let format = match query.take("format").as_deref() {
-        Some("json") => Format::Json,
-        Some("csv") => Format::Csv,
-        None if wants_csv(headers) => Format::Csv,
-        None => Format::Json,
-        Some(_) => return Err(bad("format")("must be json or csv".to_owned())),
     };
     let query = UsageQuery {
         from_day,
@@ -211,6 +213,7 @@ mod tests {
         };
         assert_eq!(asked(&line), expected);
         assert_eq!(asked(""), UsageQuery { limit: 1000, ..UsageQuery::default() });
+        assert_eq!(asked("format=csv"), UsageQuery { limit: 10_000, ..UsageQuery::default() });
     }
 
     #[test]
