@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Response, Url};
+use reqwest::{Client, ClientBuilder, Method, Response, Url};
 
 use super::ExportError;
 use crate::delivery::SendOutcome;
@@ -97,6 +98,8 @@ pub struct Answer {
     pub status: u16,
     /// All of them.
     pub headers: HeaderMap,
+    /// What came behind the body; empty but with gRPC.
+    pub trailers: HeaderMap,
     /// `None` where it is longer than the destination's answers are, or did not arrive with a status that says enough.
     pub body: Option<Vec<u8>>,
 }
@@ -180,6 +183,29 @@ impl Http {
         headers: HeaderMap,
         fields: &'static str,
     ) -> Result<Self, ExportError> {
+        Self::with(endpoint, timeout, headers, fields, ClientBuilder::http1_only)
+    }
+
+    /// The same over HTTP/2 and nothing else: for gRPC.
+    ///
+    /// # Errors
+    /// As [`Http::new`].
+    pub fn http2(
+        endpoint: &Url,
+        timeout: Duration,
+        headers: HeaderMap,
+        fields: &'static str,
+    ) -> Result<Self, ExportError> {
+        Self::with(endpoint, timeout, headers, fields, ClientBuilder::http2_prior_knowledge)
+    }
+
+    fn with(
+        endpoint: &Url,
+        timeout: Duration,
+        headers: HeaderMap,
+        fields: &'static str,
+        version: fn(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self, ExportError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(ExportError::Client("no TLS provider is installed in this process".to_owned()));
         }
@@ -197,7 +223,7 @@ impl Http {
         if is_loopback(endpoint) {
             builder = builder.no_proxy();
         }
-        let builder = egress::guard_here(builder);
+        let builder = egress::guard_here(version(builder));
         let client = builder.build().map_err(|error| ExportError::Client(root_cause(&error)))?;
         Ok(Self { client, endpoint: endpoint.clone(), timeout, fields })
     }
@@ -235,13 +261,13 @@ impl Http {
         let request = self.client.request(method, url.clone()).headers(headers).body(body);
         let answer = request.send().await.map_err(|error| self.no_answer(error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = match read_some(answer, answer_bytes_max).await {
-            Ok(body) => body,
+        let (body, trailers) = match read_some(answer, answer_bytes_max).await {
+            Ok(read) => read,
             Err(error) if status.is_success() => return Err(self.no_answer(error)),
             // The status says enough where the body does not arrive.
-            Err(_) => None,
+            Err(_) => (None, HeaderMap::new()),
         };
-        Ok(Answer { status: status.as_u16(), headers, body })
+        Ok(Answer { status: status.as_u16(), headers, trailers, body })
     }
 
     fn no_answer(&self, error: reqwest::Error) -> NoAnswer {
@@ -357,16 +383,23 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The answer's body, or `None` where it is longer than that.
-async fn read_some(mut answer: Response, bytes_max: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let mut text = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        text.extend_from_slice(&chunk);
+/// The answer's body, or `None` where it is longer than that; and its trailers.
+async fn read_some(
+    answer: Response,
+    bytes_max: usize,
+) -> Result<(Option<Vec<u8>>, HeaderMap), reqwest::Error> {
+    let mut body = http::Response::<reqwest::Body>::from(answer).into_body();
+    let (mut text, mut trailers) = (Vec::new(), HeaderMap::new());
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => text.extend_from_slice(&data),
+            Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+        }
         if text.len() > bytes_max {
-            return Ok(None);
+            return Ok((None, trailers));
         }
     }
-    Ok(Some(text))
+    Ok((Some(text), trailers))
 }
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3).

@@ -119,7 +119,8 @@ fn every_problem_of_every_entry_is_reported() {
         [
             "exports[0].linger_ms",
             "exports[0].concurrency",
-            "exports[2].destination",
+            "exports[2].bucket",
+            "exports[2].region",
             "exports[3].tags[0]",
             "exports[4]"
         ]
