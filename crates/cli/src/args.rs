@@ -416,4 +416,17 @@ pub(crate) enum DemoCommand {
         #[arg(long, value_name = "KEY", default_value = demo::bulk::DEFAULT_API_KEY)]
         api_key: String,
     },
+    /// Azure's token endpoint and Logs Ingestion API, which check what they are sent as the real ones would.
+    #[command(after_long_help = demo::azure::CONTROL_HELP)]
+    AzureIngestion {
+        /// Listen here; port 0 takes any free one.
+        #[arg(long, value_name = "ADDR")]
+        listen: SocketAddr,
+        /// Secret of the one application. Default: `demo-azure-secret`.
+        #[arg(long, value_name = "SECRET", env = "DEMO_AZURE_SECRET", hide_env_values = true)]
+        client_secret: Option<String>,
+        /// Template whose stream says which columns there are (`deploy/azure/template.json`). Default: any.
+        #[arg(long, value_name = "FILE")]
+        template: Option<PathBuf>,
+    },
 }

@@ -1,9 +1,11 @@
 //! `demo`: the built-in counterparts, each on its own, until a signal ends them.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use demo::azure::{self, Ingestion, IngestionOptions};
 use demo::bulk::{Bulk, BulkOptions};
 use demo::hec::{Hec, HecOptions};
 use demo::intake::{Intake, IntakeOptions};
@@ -54,8 +56,27 @@ pub(crate) async fn run(command: DemoCommand) -> anyhow::Result<ExitCode> {
             signals.stop().await;
             bulk.shutdown().await;
         }
+        DemoCommand::AzureIngestion { listen, client_secret, template } => {
+            let mut options = IngestionOptions { listen, ..IngestionOptions::default() };
+            if let Some(client_secret) = client_secret {
+                options.client_secret = client_secret;
+            }
+            options.columns = template.as_deref().map(columns).transpose()?;
+            let ingestion = Ingestion::start(options).await.with_context(|| cannot_listen(listen))?;
+            announce(ingestion.addr())?;
+            signals.stop().await;
+            ingestion.shutdown().await;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn columns(template: &Path) -> anyhow::Result<azure::Columns> {
+    let file = template.display();
+    let text = std::fs::read_to_string(template).with_context(|| format!("cannot read `{file}`"))?;
+    let template = serde_json::from_str(&text).with_context(|| format!("`{file}` is not JSON"))?;
+    azure::columns_of_template(&template)
+        .with_context(|| format!("`{file}` has no data collection rule with a stream"))
 }
 
 fn announce(addr: SocketAddr) -> std::io::Result<()> {
