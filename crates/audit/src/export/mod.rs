@@ -15,6 +15,7 @@ pub mod elastic;
 pub mod file;
 pub mod http;
 mod lines;
+pub mod otlp;
 pub(crate) mod pieces;
 mod probe;
 pub mod s3;
@@ -48,7 +49,7 @@ pub use probe::{TestError, TestReport, test};
 pub use secrets::{SECRET_FIELDS, each_secret, take_secrets};
 
 /// Names of the contract that this version does not build yet.
-const NOT_BUILT: &[&str] = &["kafka", "otlp"];
+const NOT_BUILT: &[&str] = &["kafka"];
 /// An id stands in URLs, metric labels and file names.
 const ID_CHARS_MAX: usize = 64;
 
@@ -241,6 +242,8 @@ kinds! {
     S3(s3::S3);
     /// Azure Monitor.
     AzureMonitor(azure_monitor::AzureMonitor);
+    /// OpenTelemetry collectors.
+    Otlp(otlp::Otlp);
     /// Signed requests to a URL of one's own.
     Webhook(webhook::Webhook);
     /// The standard output.
