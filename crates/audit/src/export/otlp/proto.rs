@@ -223,7 +223,7 @@ fn retry_info(any: &[u8]) -> Option<Duration> {
         for (number, field) in fields(duration)? {
             match (number, field) {
                 (1, Field::Integer(seconds)) => {
-                    delay += Duration::from_secs(seconds.min(u64::from(u32::MAX)))
+                    delay += Duration::from_secs(seconds.min(u64::from(u32::MAX)));
                 }
                 (2, Field::Integer(nanos)) => delay += Duration::from_nanos(nanos.min(999_999_999)),
                 _ => {}

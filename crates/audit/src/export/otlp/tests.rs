@@ -25,8 +25,11 @@ pub(super) fn config(more: Value) -> Otlp {
     Otlp::read(&serde_json::from_value(entry).unwrap(), "x").unwrap()
 }
 
+/// A field's number, and its value as an integer or as bytes.
+type Field = (u64, u64, Vec<u8>);
+
 /// Fields of a message by number: what the schema's reader gets to see.
-fn fields(mut rest: &[u8]) -> Vec<(u64, u64, Vec<u8>)> {
+fn fields(mut rest: &[u8]) -> Vec<Field> {
     fn varint(rest: &mut &[u8]) -> u64 {
         let mut value = 0;
         for shift in (0..).step_by(7) {
@@ -127,7 +130,7 @@ pub(super) fn read_request(bytes: &[u8]) -> (Map<String, Value>, Value, Vec<Valu
 }
 
 /// The first field, which has this number, and the others.
-fn only(bytes: &[u8], number: u64) -> (Vec<u8>, Vec<(u64, u64, Vec<u8>)>) {
+fn only(bytes: &[u8], number: u64) -> (Vec<u8>, Vec<Field>) {
     let mut all = fields(bytes);
     let first = all.remove(0);
     assert_eq!(first.0, number);
