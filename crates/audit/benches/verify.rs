@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
-use std::io::Read;
 use std::time::Instant;
 
 use audit::checkpoint::Statement;
@@ -27,7 +26,7 @@ fn main() {
     for _ in 0..3 {
         let begun = Instant::now();
         let mut verifier = Verifier::asking(Asked { keys: keys.clone(), ..Asked::default() });
-        let blocks = Blocks::new((&text[..]).by_ref()).map(|block| Ok::<_, VerifyError>(block.unwrap()));
+        let blocks = Blocks::new(&text[..]).map(|block| Ok::<_, VerifyError>(block.unwrap()));
         in_order(
             blocks,
             |block| examine_lines(&block, Examined::stored),

@@ -210,6 +210,23 @@ mod tests {
     }
 
     #[test]
+    fn rotated_files_are_read_by_what_they_begin_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, seq: u64| {
+            let (path, hash) = (folder.path().join(name), "ab".repeat(32));
+            let event = serde_json::json!({"event": {"seq": seq},
+                "audit": {"chain": CHAIN, "prev_hash": hash, "hash": hash}});
+            std::fs::write(&path, format!("\n{event}\n")).unwrap();
+            path
+        };
+        let (last, first) = (file("events.jsonl", 900), file("events.jsonl.20260116T182211Z", 1));
+        let middle = file("events.jsonl.20260115T000000Z", 40);
+        std::fs::write(folder.path().join("empty.jsonl"), b"").unwrap();
+        let found = logs(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(found, [Files { paths: vec![first, middle, last], may_repeat: true }]);
+    }
+
+    #[test]
     fn compression_is_known_by_the_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let text = b"one\ntwo\n".repeat(1000);
