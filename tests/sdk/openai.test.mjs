@@ -53,6 +53,19 @@ test("an answer and its headers", async () => {
   assert.equal(log.policy.decision, "allow");
 });
 
+test("moderations of a text, several texts and parts", async () => {
+  const one = await client.moderations.create({ input: "a quiet day" });
+  assert.ok(one.id.startsWith("modr-"));
+  assert.equal(one.results[0].flagged, false);
+  assert.equal(Object.keys(one.results[0].categories).length, 13);
+  const several = await client.moderations.create({ input: ["a quiet day", "you are a worthless idiot"] });
+  const [quiet, rude] = several.results.map((result) => result.category_scores.harassment);
+  assert.ok(rude > quiet);
+  const image = { type: "image_url", image_url: { url: "https://example.com/a.png" } };
+  const parts = await client.moderations.create({ input: [{ type: "text", text: "a quiet day" }, image] });
+  assert.deepEqual(parts.results[0].category_applied_input_types.hate, ["text"]);
+});
+
 test("a stream, however it is cut", async () => {
   for (const script of ["", " demo:chunk=1", " demo:tear=3", " demo:crlf demo:comment"]) {
     const seen = await collect(await client.chat.completions.create(ask(`grüße 日本${script}`, { stream: true })));

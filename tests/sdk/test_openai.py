@@ -67,6 +67,27 @@ def test_parts_and_several_choices(client):
     assert sorted({choice.index for chunk in chunks for choice in chunk.choices}) == [0, 1]
 
 
+def test_moderations(client, intake_logs):
+    raw = client.moderations.with_raw_response.create(input=["a quiet day", "you are a worthless idiot"])
+    answer = raw.parse()
+    assert answer.id.startswith("modr-") and answer.model.startswith("embedded/")
+    quiet, rude = answer.results
+    assert quiet.flagged is False and quiet.categories.self_harm_intent is False
+    assert rude.category_scores.harassment > quiet.category_scores.harassment
+    assert quiet.category_applied_input_types.sexual_minors == ["text"]
+    assert intake_logs(raw.headers["x-policy-event-id"])["log"]["policy"]["reason_code"] == "MODERATION"
+
+
+def test_moderations_of_parts(client):
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    answer = client.moderations.create(
+        model="omni-moderation-latest", input=[{"type": "text", "text": "a quiet day"}, image]
+    )
+    assert [result.flagged for result in answer.results] == [False]
+    with pytest.raises(openai.BadRequestError):
+        client.moderations.create(input=[])
+
+
 def test_redaction_is_what_the_upstream_sees(client, places, intake_logs):
     address = "alice.canary@example.com"
     raw = client.chat.completions.with_raw_response.create(**ask(f"write to {address} today"))

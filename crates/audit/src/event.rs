@@ -186,6 +186,23 @@ pub struct Scan {
     /// Parts that were not read, by kind: `image`, `audio`, `file`, `other`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unscanned: BTreeMap<String, u64>,
+    /// How texts scored by category; absent where none was scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moderation: Option<Moderation>,
+}
+
+/// How the texts of a call scored by moderation category.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moderation {
+    /// Who scored, with model or version.
+    pub by: String,
+    /// Texts, and windows of answers, that were scored.
+    pub texts: u64,
+    /// The highest score of each listed category, to three digits. No probabilities.
+    pub scores: BTreeMap<String, f64>,
+    /// Why some text has no score, in one word such as `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
 }
 
 /// What a [`EventType::Gap`] event counts.
@@ -621,6 +638,7 @@ mod tests {
             output_bytes: 2,
             released_bytes: 3,
             unscanned: BTreeMap::new(),
+            moderation: None,
         };
         let text = serde_json::to_string(&scan).unwrap();
         insta::assert_snapshot!(text, @r#"{"mode":"stream","input_bytes":1,"output_bytes":2,"released_bytes":3}"#);
@@ -628,6 +646,16 @@ mod tests {
         scan.unscanned = BTreeMap::from([("image".to_owned(), 2), ("file".to_owned(), 1)]);
         let text = serde_json::to_string(&scan).unwrap();
         assert!(text.ends_with(r#","unscanned":{"file":1,"image":2}}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Scan>(&text).unwrap(), scan);
+        scan.unscanned.clear();
+        scan.moderation = Some(Moderation {
+            by: "embedded/1".into(),
+            texts: 2,
+            scores: BTreeMap::from([("hate".to_owned(), 0.125)]),
+            unavailable: Some("timeout".into()),
+        });
+        let text = serde_json::to_string(&scan).unwrap();
+        insta::assert_snapshot!(text, @r#"{"mode":"stream","input_bytes":1,"output_bytes":2,"released_bytes":3,"moderation":{"by":"embedded/1","texts":2,"scores":{"hate":0.125},"unavailable":"timeout"}}"#);
         assert_eq!(serde_json::from_str::<Scan>(&text).unwrap(), scan);
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn example_event() -> AuditEvent {
             output_bytes: 210,
             released_bytes: 204,
             unscanned: BTreeMap::new(),
+            moderation: None,
         }),
         usage: Some(Usage {
             prompt_tokens: 120,

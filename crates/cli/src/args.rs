@@ -2,6 +2,7 @@
 
 mod admin;
 mod evidence;
+mod moderation;
 mod policy;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use admin::{DoctorArgs, ExportCommand, KeyCommand, ProjectCommand, ProjectFields};
 pub(crate) use evidence::{AuditCommand, ConsistencyArgs, KeygenArgs, ProveArgs, VerifyArgs};
+pub(crate) use moderation::{EvalArgs, ModerationCommand};
 pub(crate) use policy::{DiffArgs, PolicyCommand, ReportArgs, RolloutCommand, SimulateArgs, TestArgs};
 
 /// Policy Gateway: governs LLM traffic by policy-as-code and delivers an audit record of every decision.
@@ -61,6 +63,9 @@ pub(crate) enum Command {
     /// Policy documents: check, test, try out and compare them.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Scoring texts by moderation category.
+    #[command(subcommand)]
+    Moderation(ModerationCommand),
     /// Candidates in shadow and canary.
     #[command(subcommand)]
     Rollout(RolloutCommand),

@@ -10,6 +10,7 @@ mod doctor;
 mod escalation;
 mod export;
 mod flips;
+mod moderation;
 mod policy;
 mod rollout;
 mod schema;
@@ -30,6 +31,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Config(ConfigCommand::Schema { policy }) => schema::run(policy),
         Command::Policy(command) => policy::run(command),
+        Command::Moderation(command) => moderation::run(&command),
         Command::Rollout(command) => rollout::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Export(command) => export::run(command).await,

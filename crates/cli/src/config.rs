@@ -18,9 +18,11 @@ use control::config::AdminToken;
 use control::oidc::Oidc;
 use escalation::Channels;
 use gateway::config::Limits;
+use policy::PolicyDocument;
 use policy::problems::{Problem, read_all};
 use registry::Desired;
 use registry::desired_state::{Declared, DeclaredPolicy, ExportRules, Requirements};
+use registry::moderation::Moderation;
 use serde_json::Value;
 
 use crate::config::environment::{Substitution, substitute};
@@ -105,10 +107,13 @@ impl Config {
             let loaded = policies::load(&raw.policies, file, &mut problems, &mut located);
             let channels = validate::channels(&raw, &mut problems);
             if let (Some(channels), Some(policies)) = (&channels, &loaded) {
-                located.extend(policies::unmet(channels, policies));
+                located.extend(policies::unmet(|document| channels.check(document), policies));
             }
             let channels = channels.unwrap_or_default();
             config = validate::validate(file, &raw, loaded, stamp, channels, &mut problems);
+            if let Some(Config { desired, policies, .. }) = &config {
+                located.extend(policies::unmet(|document| desired.moderation.check(document), policies));
+            }
         }
         // What a value is that is not there has been said; what else is wrong with it means nothing.
         let mut at = 0;
@@ -134,7 +139,10 @@ impl Config {
         let policies = policies::load(&self.policy_patterns, &self.file, &mut problems, &mut located);
         if let Some(policies) = &policies {
             validate::follow(&self.desired, policies, &mut problems);
-            located.extend(policies::unmet(&self.channels, policies));
+            located.extend(policies::unmet(
+                |document| unmet(&self.channels, &self.desired.moderation, document),
+                policies,
+            ));
         }
         // The lines of the configuration as it is now may be others than those in force.
         located.extend(locate(&self.file, &Lines::default(), problems));
@@ -164,8 +172,8 @@ impl Config {
             policies: self.policies.iter().map(policy).collect(),
             file: self.file.display().to_string(),
             requirements: {
-                let channels = self.channels.clone();
-                Requirements::new(move |document| channels.check(document))
+                let (channels, moderation) = (self.channels.clone(), self.desired.moderation.clone());
+                Requirements::new(move |document| unmet(&channels, &moderation, document))
             },
             api_requirements: {
                 let channels = self.channels.clone();
@@ -175,6 +183,11 @@ impl Config {
             export_rules: self.export_rules.clone(),
         }
     }
+}
+
+/// What a policy needs of the configuration and does not find there.
+fn unmet(channels: &Channels, moderation: &Moderation, document: &PolicyDocument) -> Vec<Problem> {
+    [channels.check(document), moderation.check(document)].concat()
 }
 
 /// Path of the store that a configuration names, whatever else is in it: evidence can be read without the secrets

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use hyper::body::Incoming;
-use llm_api::chat::request::ChatRequest;
+use llm_api::chat::request::{ChatRequest, Metadata};
 use policy::{Revision, Subject};
 use registry::{ProjectStatus, Upstream};
 
@@ -26,9 +26,7 @@ pub(crate) struct Admitted {
 
 /// Reads and checks the request: contract order is project, body, fields, entitlement, policy, model.
 pub(crate) async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -> Result<Admitted, Failure> {
-    if call.key.project.status == ProjectStatus::Disabled {
-        return Err(Failure::ProjectDisabled(call.key.project.id.clone()));
-    }
+    check_project(call)?;
     let limits = &call.shared.limits;
     let body = body::read(body, &headers, limits.body_bytes_max, limits.body_timeout).await?;
     let request = Arc::new(call.shared.apart.run(body.len(), move || ChatRequest::parse(body)).await?);
@@ -36,7 +34,7 @@ pub(crate) async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -
     if let Some(info) = &mut call.event.request {
         info.stream = request.stream;
     }
-    let project = metadata(call, &request, &headers)?;
+    let project = metadata(call, &request.metadata, &headers)?;
     let policy_id = match &request.metadata.policy_id {
         Some(named) if call.key.project.entitlements.allows_policy(&project, named) => named.clone(),
         Some(named) => return Err(Failure::PolicyNotEntitled(named.clone())),
@@ -53,18 +51,30 @@ pub(crate) async fn admit(call: &mut Call, headers: HeaderMap, body: Incoming) -
     let ruling = policy.choose(target, call.event.policy_user.as_deref(), &call.key.id);
     let (revision, rollout) = Rollout::new(policy, &ruling, &call.shared.nothing);
     call.rollout = rollout;
+    if call.rollout.moderates(&revision) {
+        call.scoring = call.shared.moderators.scoring(call.snapshot.moderation());
+    }
     let Some(upstream) = call.snapshot.upstream_for(&request.model, &project.entitlements).cloned() else {
         return Err(Failure::UnknownModel(request.model.clone()));
     };
     let target = call.event.policy_target.as_deref().unwrap_or_default();
-    let subject = Subject { off: ruling.rules.off, ..Subject::new(target) };
+    let subject = Subject { off: ruling.rules.off, ..Subject::new(target) }.scored_by(call.scoring.scorer());
     Ok(Admitted { request, revision, subject, upstream, headers })
 }
 
-/// Who asks, for which project and target: a header beats a body field.
-fn metadata(
+/// # Errors
+/// [`Failure::ProjectDisabled`].
+pub(crate) fn check_project(call: &Call) -> Result<(), Failure> {
+    if call.key.project.status == ProjectStatus::Disabled {
+        return Err(Failure::ProjectDisabled(call.key.project.id.clone()));
+    }
+    Ok(())
+}
+
+/// Who asks, for which project and target: a header beats a body field. `fields` are the body's.
+pub(crate) fn metadata(
     call: &mut Call,
-    request: &ChatRequest,
+    fields: &Metadata,
     headers: &HeaderMap,
 ) -> Result<Arc<registry::Project>, Failure> {
     let header = |name: &'static str| {
@@ -78,7 +88,6 @@ fn metadata(
             }),
         }
     };
-    let fields = &request.metadata;
     let pick = |header: Option<String>, field: &Option<String>| header.or_else(|| field.clone());
     let user = pick(header("x-policy-user")?, &fields.policy_user).or_else(|| fields.fallback_user.clone());
     let named = pick(header("x-policy-project")?, &fields.project_id);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use audit::event::{AuditEvent, RolloutMode, StableVerdict, Stage};
+use audit::event::{AuditEvent, Moderation, RolloutMode, StableVerdict, Stage};
 use judge::JudgedAnswer;
 use judge::pair::{judge_answer_by_both, judge_request_by_both};
 use judge::stream::StreamJudge;
@@ -11,7 +11,9 @@ use llm_api::chat::answer::{Answer, AnswerError};
 use llm_api::chat::request::{ChatRequest, RequestError};
 use llm_api::json::Splice;
 use policy::rollout::{Applied, Beside as Asked, Mode};
-use policy::{Decision, InputVerdict, Masker, Off, OutputFindings, Pair, Revision, Subject, Verdict};
+use policy::{
+    Decision, InputVerdict, Masker, Moderated, Off, OutputFindings, Pair, Revision, Scorer, Subject, Verdict,
+};
 use registry::{Candidate, PolicySet, Ruling};
 use uuid::Uuid;
 
@@ -100,6 +102,12 @@ impl Rollout {
         (acting, Self { mode: choice.mode, beside: beside.map(Box::new) })
     }
 
+    /// Whether it, or the acting revision, flags any category.
+    pub(crate) fn moderates(&self, acting: &Revision) -> bool {
+        let flags = |revision: &Revision| !revision.document().rules.flagged_categories.is_empty();
+        flags(acting) || self.beside.as_ref().is_some_and(|beside| flags(&beside.revision))
+    }
+
     /// Whether the acting revision's verdict is the main event's.
     pub(crate) fn is_enforced(&self) -> bool {
         self.beside.as_ref().is_none_or(|beside| beside.place != Place::Main)
@@ -144,6 +152,52 @@ impl Rollout {
         };
         beside.input = Some(input);
         Ok((verdict, splice))
+    }
+
+    /// Runs over the request as [`Rollout::judge_request`] will, for what is asked of `asking`.
+    pub(crate) fn ask_request(
+        &self,
+        acting: &Revision,
+        subject: &Subject,
+        request: &ChatRequest,
+        asking: &Scorer,
+    ) {
+        let ask = |revision: &Revision, off: &Off| {
+            let subject = Subject { off: off.clone(), ..subject.clone() }.scored_by(asking.clone());
+            // A text that cannot be read is the judge's to report.
+            drop(judge::judge_request(revision, &subject, request, &mut Masker::default()));
+        };
+        ask(acting, &subject.off);
+        if let Some(beside) = &self.beside {
+            ask(&beside.revision, &beside.off);
+        }
+    }
+
+    /// Runs over a whole answer as [`Rollout::judge_answer`] will, likewise.
+    pub(crate) fn ask_answer(
+        &self,
+        acting: &Revision,
+        subject: &Subject,
+        answer: &Answer,
+        masker: &Masker,
+        asking: &Scorer,
+    ) {
+        let ask = |revision: &Revision, subject: &Subject, masker: &Masker| {
+            let subject = subject.clone().scored_by(asking.clone());
+            drop(judge::judge_answer(revision, &subject, answer, &mut masker.clone()));
+        };
+        ask(acting, subject, masker);
+        if let Some(beside) = self.beside.as_ref().filter(|beside| beside.judges_answers()) {
+            ask(&beside.revision, &beside.subject, &beside.masker);
+        }
+    }
+
+    /// Has the revision beside see a streamed answer as [`Rollout::stream`] will, likewise.
+    pub(crate) fn stream_asking(&self, scout: &mut StreamJudge, asking: &Scorer) {
+        if let Some(beside) = self.beside.as_ref().filter(|beside| beside.judges_answers()) {
+            let subject = beside.subject.clone().scored_by(asking.clone());
+            scout.watch(Arc::clone(&beside.revision), subject, beside.masker.clone());
+        }
     }
 
     /// Judges a whole answer by the acting revision, and by the one beside unless that would not have asked for one.
@@ -274,11 +328,30 @@ pub(crate) fn tell(event: &mut AuditEvent, revision: &Revision, verdict: &Verdic
     let unscanned = verdict.unscanned.counts();
     event.scan.get_or_insert_default().unscanned =
         unscanned.map(|(kind, count)| (kind.to_owned(), count)).collect();
+    tell_moderation(event, &verdict.moderated);
     event.triggered_categories = categories(verdict);
     event.allowlist_hits = verdict.allowlist_hits.iter().map(|term| term.to_string()).collect();
     event.denylist_hits = verdict.denylist_hits.iter().map(|term| term.to_string()).collect();
     event.redactions =
         verdict.redactions.iter().map(|(kind, count)| (kind.as_str().to_owned(), *count)).collect();
+}
+
+/// Takes over what scoring said, whatever came of it.
+pub(crate) fn tell_moderation(event: &mut AuditEvent, moderated: &Moderated) {
+    let scan = event.scan.get_or_insert_default();
+    let Some(by) = &moderated.by else {
+        scan.moderation = None;
+        return;
+    };
+    let score = |(category, score): (&policy::Category, &f32)| {
+        (category.as_str().to_owned(), (f64::from(*score) * 1e3).round() / 1e3)
+    };
+    scan.moderation = Some(Moderation {
+        by: by.to_string(),
+        texts: moderated.texts,
+        scores: moderated.scores.iter().map(score).collect(),
+        unavailable: moderated.unavailable.map(str::to_owned),
+    });
 }
 
 fn stable(revision: &Revision, verdict: &Verdict) -> StableVerdict {

@@ -11,13 +11,14 @@ use audit::event::{
 use audit::log::{AppendError, Durable, Record};
 use http::{HeaderMap, Response, StatusCode};
 use llm_api::chat::answer::TokenUsage;
-use policy::{Decision, Revision, Verdict};
+use policy::{Decision, Moderated, Revision, Scorer, Verdict};
 use registry::{Key, Snapshot};
 use uuid::Uuid;
 
 use crate::alert::Alert;
 use crate::beside::{self, Rollout, Seen};
 use crate::error_reply::Failure;
+use crate::moderation::Scoring;
 use crate::quota::{Metered, Took};
 use crate::reply::{self, Body};
 use crate::{OnUnavailable, Shared, alert, rollback};
@@ -48,6 +49,8 @@ pub(crate) struct Call {
     pub(crate) event: AuditEvent,
     /// How it stands to the revisions of its policy.
     pub(crate) rollout: Rollout,
+    /// How its texts are scored by category.
+    pub(crate) scoring: Scoring,
     /// The ticket by which the call passes where it escalates.
     pub(crate) grant: Option<Uuid>,
     /// What it holds of its limits, where it has any.
@@ -95,6 +98,7 @@ impl Call {
             policy_object,
             event,
             rollout: Rollout::plain(),
+            scoring: Scoring::Inline(Scorer::default()),
             quota: None,
             refused_levels: Vec::new(),
             grant: None,
@@ -135,6 +139,13 @@ impl Call {
         }
         event.effective_decision = Some(verdict.decision);
         self.rollout.tell(event);
+    }
+
+    /// Takes over how the texts of a stream scored that went on to its end.
+    pub(crate) fn moderated(&mut self, moderated: &Moderated) {
+        if self.event.enforced {
+            beside::tell_moderation(&mut self.event, moderated);
+        }
     }
 
     /// Counts text of an answer that was judged.
@@ -212,12 +223,28 @@ impl Call {
         if matches!(failure, Failure::Quota { .. }) {
             self.event.event_type = EventType::Quota;
             // A crash may have kept it from being told that the limit is used up.
-            let (shared, alerts) = (Arc::clone(&self.shared), self.alerts());
-            if !alerts.is_empty() {
-                self.shared.observing.spawn(async move { alert::tell(&shared, alerts).await });
-            }
+            self.tell_alerts();
         }
         self.finish(Outcome::Completed, failure.status(), Some(failure.code().to_owned()));
+        self.recorded_whole(reply::failure(&failure)).await
+    }
+
+    /// The answer to a request that no policy judges: its event is on disk before the answer leaves.
+    pub(crate) async fn complete(mut self, response: Response<Body>) -> Response<Body> {
+        self.finish(Outcome::Completed, response.status(), None);
+        let response = self.recorded_whole(response).await;
+        self.tell_alerts();
+        response
+    }
+
+    fn tell_alerts(&self) {
+        let (shared, alerts) = (Arc::clone(&self.shared), self.alerts());
+        if !alerts.is_empty() {
+            self.shared.observing.spawn(async move { alert::tell(&shared, alerts).await });
+        }
+    }
+
+    async fn recorded_whole(&mut self, mut response: Response<Body>) -> Response<Body> {
         let recorded = match self.shared.log.append(Record::event(&self.event)) {
             Ok(durable) => durable.await,
             Err(error) => Err(error),
@@ -229,7 +256,6 @@ impl Call {
             self.request_id(response.headers_mut());
             return response;
         }
-        let mut response = reply::failure(&failure);
         self.headers(response.headers_mut());
         response
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use crate::call::Call;
 use crate::enforce;
 use crate::error_reply::Failure;
+use crate::moderation::Scout;
 use crate::pipeline::{self, Judged};
 use crate::quota::Took;
 use crate::settle::{Settled, settle};
@@ -151,6 +152,9 @@ fn add(assembly: &mut Assembly, frame: &Frame) -> Result<bool, String> {
 
 /// Passes the upstream's frames on, entities masked as in any stream.
 async fn replay(call: &mut Call, judged: &mut Judged, frames: &[Frame], sender: &Sender) -> End {
+    if let Some(mut scout) = Scout::of(call, &judged.admitted, OutputMode::Mask, &judged.masker) {
+        Box::pin(scout.events(call, frames)).await;
+    }
     let mut judge = StreamJudge::new(
         Arc::clone(&judged.admitted.revision),
         judged.admitted.subject.clone(),

@@ -16,6 +16,7 @@ mod held;
 mod io;
 mod metrics;
 mod models;
+mod moderation;
 mod pipeline;
 mod quota;
 mod reply;
@@ -49,6 +50,7 @@ use crate::apart::Apart;
 use crate::config::Limits;
 use crate::metrics::Metrics;
 use crate::models::ModelCache;
+use crate::moderation::Moderators;
 use crate::upstream::UpstreamClient;
 
 pub use route::{SERVED, Served};
@@ -113,6 +115,7 @@ pub(crate) struct Shared {
     management: Option<Management>,
     metrics: Metrics,
     models: ModelCache,
+    moderators: Moderators,
     upstreams: UpstreamClient,
     apart: Apart,
     /// Calls in flight: the drain waits for their closing records.
@@ -155,6 +158,7 @@ impl Gateway {
                 management: parts.management,
                 metrics,
                 models: ModelCache::default(),
+                moderators: Moderators::default(),
                 upstreams: UpstreamClient::new(CONNECT_TIMEOUT)?,
                 apart: Apart::new(),
                 calls: TaskTracker::new(),

@@ -36,6 +36,12 @@ struct UpstreamLabels {
     upstream: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ModerationLabels {
+    provider: &'static str,
+    outcome: &'static str,
+}
+
 /// The metrics and their registry.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -44,6 +50,7 @@ pub(crate) struct Metrics {
     rollouts: Family<ModeLabels, Counter>,
     spikes: Family<ModeLabels, Counter>,
     upstream_failures: Family<UpstreamLabels, Counter>,
+    moderation: Family<ModerationLabels, Counter>,
     unrecorded: Counter,
     client_gone: Counter,
     pub(crate) in_flight: Gauge,
@@ -67,6 +74,7 @@ impl Metrics {
             rollouts: Family::default(),
             spikes: Family::default(),
             upstream_failures: Family::default(),
+            moderation: Family::default(),
             unrecorded: Counter::default(),
             client_gone: Counter::default(),
             in_flight: Gauge::default(),
@@ -94,6 +102,11 @@ impl Metrics {
             "upstream_failures",
             "Upstream calls that failed",
             metrics.upstream_failures.clone(),
+        );
+        registry.register(
+            "moderation_calls",
+            "Calls to a moderation provider, by provider and outcome",
+            metrics.moderation.clone(),
         );
         registry.register(
             "requests_unrecorded",
@@ -162,6 +175,11 @@ impl Metrics {
 
     pub(crate) fn upstream_failure(&self, upstream: &str) {
         self.upstream_failures.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }).inc();
+    }
+
+    /// Counts a call to a moderation provider.
+    pub(crate) fn moderation(&self, provider: &'static str, outcome: &'static str) {
+        self.moderation.get_or_create(&ModerationLabels { provider, outcome }).inc();
     }
 
     pub(crate) fn unrecorded(&self) {

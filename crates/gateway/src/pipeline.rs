@@ -57,8 +57,11 @@ pub(crate) async fn run(mut call: Call, headers: HeaderMap, body: Incoming, mut 
         Ok(admitted) => admitted,
         Err(failure) => return answer(reply, call.fail(failure).await),
     };
-    if let Err(failure) = call.reserve(&admitted).await {
+    if let Err(failure) = call.reserve(Some(&admitted.request)).await {
         return answer(reply, call.fail(failure).await);
+    }
+    if call.scoring.fetched().is_some() {
+        Box::pin(call.score_request(&admitted)).await;
     }
     let (input, texts, masker) = match judge_request(&mut call, &admitted).await {
         Ok(judged) => judged,
@@ -279,6 +282,12 @@ async fn upstream_error(mut call: Call, mut judged: Judged, response: Response<I
     };
     if let Err(failure) = call.durable().await {
         return unrecorded(call, &failure, reply);
+    }
+    if let Some(fetched) = call.scoring.fetched().cloned() {
+        let subject = judged.admitted.subject.clone().scored_by(fetched.asking());
+        let mut masker = judged.masker.clone();
+        judge::judge_error_body(&judged.admitted.revision, &subject, body.clone(), &mut masker);
+        call.fetch(&fetched).await;
     }
     let body = judge::judge_error_body(
         &judged.admitted.revision,

@@ -17,7 +17,6 @@ use llm_api::chat::request::ChatRequest;
 use llm_api::sse::Frame;
 use policy::Decision;
 
-use crate::admission::Admitted;
 use crate::call::Call;
 use crate::error_reply::Failure;
 
@@ -52,36 +51,35 @@ pub(crate) enum Took {
 }
 
 impl Call {
-    /// Reserves what the request needs of each of its limits, or nothing of any, and looks at the project's budget.
+    /// Reserves what the call needs of each of its limits, or nothing of any, and looks at the project's budget. Without a
+    /// `request` to a model that is a request and no tokens.
     ///
     /// # Errors
     /// [`Failure::Quota`]. What a refused call holds is given back as it ends.
-    pub(crate) async fn reserve(&mut self, admitted: &Admitted) -> Result<(), Failure> {
-        self.reserve_quotas(admitted).await?;
+    pub(crate) async fn reserve(&mut self, request: Option<&Arc<ChatRequest>>) -> Result<(), Failure> {
+        self.reserve_quotas(request).await?;
         self.check_budget()
     }
 
-    async fn reserve_quotas(&mut self, admitted: &Admitted) -> Result<(), Failure> {
+    async fn reserve_quotas(&mut self, request: Option<&Arc<ChatRequest>>) -> Result<(), Failure> {
         let claims = self.claims();
         if claims.is_empty() {
             return Ok(());
         }
-        let encoding = claims
-            .iter()
-            .any(|claim| claim.tokens_max > 0)
-            .then(|| Encoding::of_model(&admitted.request.model));
+        let counted = request.filter(|_| claims.iter().any(|claim| claim.tokens_max > 0));
+        let encoding = counted.map(|request| Encoding::of_model(&request.model));
         let mut prompt_tokens = 0;
         let mut need = Need::default();
-        if let Some(encoding) = encoding {
+        if let (Some(encoding), Some(request)) = (encoding, counted) {
             if !encoding.is_loaded() {
                 // Once in the life of the process. Should it fail, counting loads it.
                 drop(tokio::task::spawn_blocking(move || encoding.load()).await);
             }
-            let request = Arc::clone(&admitted.request);
-            let count = move || count_prompt(encoding, &request);
-            prompt_tokens = self.shared.apart.run(admitted.request.body_bytes(), count).await?;
-            let typical = || self.shared.typical.of(&admitted.request.model);
-            let answer = admitted.request.answer_tokens_max().unwrap_or_else(typical);
+            let (counted, body_bytes) = (Arc::clone(request), request.body_bytes());
+            let count = move || count_prompt(encoding, &counted);
+            prompt_tokens = self.shared.apart.run(body_bytes, count).await?;
+            let typical = || self.shared.typical.of(&request.model);
+            let answer = request.answer_tokens_max().unwrap_or_else(typical);
             need = Need {
                 tokens_min: prompt_tokens.saturating_add(1),
                 tokens: prompt_tokens.saturating_add(answer.max(1)),

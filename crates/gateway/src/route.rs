@@ -16,6 +16,8 @@ pub(crate) enum Route {
         /// Whether it is one of the `/policy/…` twins.
         policy_object: bool,
     },
+    /// Texts scored by category.
+    Moderations,
     /// The models that the key may use.
     Models,
     /// One of them: the rest of the path names it.
@@ -35,6 +37,9 @@ const MANAGEMENT: [&str; 2] = ["/api/policy-gateway/", "/openapi.json"];
 
 /// Prefix of the route for one model.
 pub(crate) const MODEL: &str = "/v1/models/";
+
+/// Path of the moderation API.
+pub(crate) const MODERATIONS: &str = "/v1/moderations";
 
 /// A path of the data plane, as the API's description lists it.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +72,13 @@ pub const SERVED: &[Served] = &[
         "The same, with a `policy` object in the body and in every frame.",
     ),
     chat("/policy/v1/chat/completions", true, "The same, for clients that append `/v1`."),
+    Served {
+        method: "POST",
+        path: MODERATIONS,
+        summary: "Texts scored by moderation category.",
+        keyed: true,
+        route: Route::Moderations,
+    },
     get("/v1/models", true, Route::Models, "The models that the key may use."),
     get("/v1/models/{id}", true, Route::Model, "One of them."),
     get("/healthz", false, Route::Health, "Liveness."),
@@ -79,7 +91,9 @@ impl Served {
     pub fn surface(&self) -> Surface {
         match self.route {
             Route::Chat { .. } => Surface::Chat,
-            Route::Models
+            // No policy judges it: it is the scores themselves that are asked for.
+            Route::Moderations
+            | Route::Models
             | Route::Model
             | Route::Health
             | Route::Ready
@@ -138,7 +152,8 @@ mod tests {
         let document = policy::PolicyDocument::parse(&document).unwrap();
         for served in SERVED {
             let lines = judge::coverage::of(&document, served.surface());
-            let expected = if served.method == "GET" { 0 } else { 18 };
+            let is_judged = served.method != "GET" && served.path != MODERATIONS;
+            let expected = if is_judged { 18 } else { 0 };
             assert_eq!(lines.len(), expected, "{}", served.path);
         }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use audit::log::LogHealth;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use registry::{Key, KeyError, ProjectStatus, Snapshot};
@@ -18,9 +19,10 @@ use crate::body;
 use crate::call::Call;
 use crate::error_reply::Failure;
 use crate::models;
-use crate::pipeline;
+use crate::moderation;
+use crate::pipeline::{self, Reply};
 use crate::reply::{self, Body, JSON, REQUEST_ID};
-use crate::route::{MODEL, Route};
+use crate::route::{MODEL, MODERATIONS, Route};
 use crate::{Management, Shared};
 
 /// Largest body of a management call.
@@ -53,7 +55,14 @@ async fn route(
         return Err(Failure::HeadersTooLarge(shared.limits.header_bytes_max));
     }
     match Route::find(request.method(), request.uri().path())? {
-        Route::Chat { path, policy_object } => chat(shared, request, path, policy_object, request_id).await,
+        Route::Chat { path, policy_object } => {
+            let run = |call, head: Parts, body, reply| pipeline::run(call, head.headers, body, reply);
+            call(shared, request, path, policy_object, request_id, run).await
+        }
+        Route::Moderations => {
+            let run = |call, head: Parts, body, reply| moderation::run(call, head.headers, body, reply);
+            call(shared, request, MODERATIONS, false, request_id, run).await
+        }
         Route::Models | Route::Model => models(shared, &request).await,
         Route::Health => Ok(reply::whole(StatusCode::OK, JSON, json!({"status": "ok"}).to_string())),
         Route::Ready => Ok(ready(shared)),
@@ -67,12 +76,13 @@ async fn route(
 }
 
 /// Runs the call as a task of its own: it goes on to its closing record when the connection is gone.
-async fn chat(
+async fn call<R: Future<Output = ()> + Send + 'static>(
     shared: &Arc<Shared>,
     request: Request<Incoming>,
     path: &'static str,
     policy_object: bool,
     request_id: String,
+    run: impl FnOnce(Call, Parts, Incoming, Reply) -> R + Send + 'static,
 ) -> Result<Response<Body>, Failure> {
     let snapshot = shared.snapshot.load_full();
     let key = Arc::clone(authenticate(&snapshot, request.headers())?);
@@ -88,7 +98,7 @@ async fn chat(
     let in_flight = InFlight::new(shared);
     shared.calls.spawn(async move {
         let _in_flight = in_flight;
-        pipeline::run(call, head.headers, body, sender).await;
+        run(call, head, body, sender).await;
     });
     // The task always answers; should it die, the caller must not wait for ever.
     receiver.await.map_err(|_| Failure::AuditUnavailable)

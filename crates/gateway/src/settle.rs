@@ -58,6 +58,7 @@ async fn judge_and_mend(
         call.count_answer(answer);
     }
     let was_granted = judged.admitted.subject.granted;
+    score(call, judged, answer).await;
     let mut found = match judge_answer(call, judged, answer).await {
         Ok(found) => found,
         Err(error) => return Ok(Settled::Unjudged(pipeline::broken(judged, &error.to_string()))),
@@ -67,6 +68,7 @@ async fn judge_and_mend(
     let action = output_judged(call, &mut judged.admitted, &verdict, Moment::Answer).await?;
     if action == Action::Pass && !was_granted {
         // Judged anew: what a reviewer let pass is not masked.
+        score(call, judged, answer).await;
         found = match judge::judge_answer(&revision, &judged.admitted.subject, answer, &mut judged.masker) {
             Ok(found) => found,
             Err(error) => return Ok(Settled::Unjudged(pipeline::broken(judged, &error.to_string()))),
@@ -104,6 +106,17 @@ async fn judge_answer(
     found
 }
 
+/// Has scored what judging an answer will ask about.
+async fn score(call: &mut Call, judged: &Judged, answer: &Arc<Answer>) {
+    let Some(fetched) = call.scoring.fetched().cloned() else { return };
+    let (revision, subject) = (Arc::clone(&judged.admitted.revision), judged.admitted.subject.clone());
+    let (rollout, masker, asking) = (call.rollout.clone(), judged.masker.clone(), fetched.asking());
+    let asked = Arc::clone(answer);
+    let ask = move || rollout.ask_answer(&revision, &subject, &asked, &masker, &asking);
+    Box::pin(call.shared.apart.run(answer.body_bytes(), ask)).await;
+    Box::pin(call.fetch(&fetched)).await;
+}
+
 /// Asks for something in place of the choices that violate the policy, once. If that is no answer, cut short where a
 /// summary was asked for, or a violation too, the policy's text is the last resort.
 async fn mend(
@@ -122,13 +135,14 @@ async fn mend(
     let subject = &judged.admitted.subject;
     let masked = judge::masked_choice(&revision, subject, answer, first, &mut judged.masker);
     let standin = match extra_call::ask(call, judged, decision, &masked).await {
-        Ok(standin) => standin,
+        Ok(standin) => Arc::new(standin),
         Err(failure) => {
             last_resort(call, &revision)?;
             return Ok(Settled::Refused(Some(failure)));
         }
     };
     let usage = call.used(standin.usage().unwrap_or_default());
+    score(call, judged, &standin).await;
     let Ok(mut second) =
         judge::judge_answer(&revision, &judged.admitted.subject, &standin, &mut judged.masker)
     else {
@@ -156,7 +170,7 @@ async fn mend(
         found.texts,
         &found.changed_choices,
         &found.violating_choices,
-        (&standin, &mut second.texts),
+        (&*standin, &mut second.texts),
         Some(usage),
         call.policy_json().as_deref(),
     );

@@ -22,6 +22,7 @@ use crate::enforce;
 use crate::error_reply::Failure;
 use crate::escalate::{self, Moment};
 use crate::held;
+use crate::moderation::Scout;
 use crate::pipeline::{self, CLIENT_GONE, Judged, Reply, output_judged};
 use crate::quota::Took;
 use crate::reply::{self, STREAM_QUEUE, StreamCut};
@@ -83,6 +84,7 @@ pub(crate) async fn run(mut call: Call, mut judged: Judged, body: Incoming, repl
 /// Judges the stream as it passes.
 async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sender) -> End {
     escalate::before_stream(call, &mut judged.admitted).await;
+    let mut scout = Scout::of(call, &judged.admitted, OutputMode::Stop, &judged.masker);
     let revision = Arc::clone(&judged.admitted.revision);
     let mut judge = StreamJudge::new(
         Arc::clone(&revision),
@@ -93,7 +95,13 @@ async fn live(call: &mut Call, judged: &mut Judged, body: Incoming, sender: &Sen
         call.policy_json(),
     );
     call.rollout.stream(&mut judge);
-    let end = pump(call, judged, &mut judge, body, sender).await;
+    let end = pump(call, judged, &mut judge, &mut scout, body, sender).await;
+    let moderated = judge.findings().moderated;
+    if moderated.by.is_some() {
+        let mut all = judged.input.moderated.clone();
+        all.merge(&moderated);
+        call.moderated(&all);
+    }
     if let Some(findings) = judge.findings_beside() {
         call.rollout.streamed(findings);
     }
@@ -116,6 +124,7 @@ async fn pump(
     call: &mut Call,
     judged: &mut Judged,
     judge: &mut StreamJudge,
+    scout: &mut Option<Box<Scout>>,
     mut body: Incoming,
     sender: &Sender,
 ) -> End {
@@ -138,14 +147,17 @@ async fn pump(
                 let upstream = judged.admitted.upstream.name.clone();
                 return End::Upstream(Failure::UpstreamTimeout { upstream, timeout: limits.stream_idle });
             }
-            Ok(Some(Err(_))) => (end_of_stream(judge, &mut decoder, &mut out), Some("broke the stream off")),
-            Ok(None) => {
-                (end_of_stream(judge, &mut decoder, &mut out), Some("ended the stream without `[DONE]`"))
+            Ok(ended @ (Some(Err(_)) | None)) => {
+                let problem = match ended {
+                    Some(_) => "broke the stream off",
+                    None => "ended the stream without `[DONE]`",
+                };
+                (end_of_stream(call, judge, scout, &mut decoder, &mut out).await, Some(problem))
             }
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
                 decoder.push(&data);
-                (events(call, judge, &mut decoder, &mut out), None)
+                (events(call, judge, scout, &mut decoder, &mut out).await, None)
             }
         };
         // INVARIANT: a decision that changed is durable before the bytes that it is about are sent.
@@ -203,9 +215,10 @@ async fn pump(
 
 /// Judges what came. Where a limit on tokens is used up, what came until then is the whole answer, and the call says so
 /// ([`Call::cut_off`]).
-fn events(
+async fn events(
     call: &mut Call,
     judge: &mut StreamJudge,
+    scout: &mut Option<Box<Scout>>,
     decoder: &mut Decoder,
     out: &mut Vec<u8>,
 ) -> Result<Next, AnswerError> {
@@ -213,7 +226,13 @@ fn events(
         let frame = decoder.next_frame().map_err(|error| AnswerError::Shape(error.to_string()))?;
         let Some(frame) = frame else { return Ok(Next::Continue) };
         if !call.may_pass(&frame) {
+            if let Some(scout) = scout {
+                Box::pin(scout.finish(call)).await;
+            }
             return judge.finish(out);
+        }
+        if let Some(scout) = scout {
+            Box::pin(scout.event(call, &frame)).await;
         }
         let next = judge.event(&frame, out)?;
         if next != Next::Continue {
@@ -223,12 +242,18 @@ fn events(
 }
 
 /// What the upstream sent without closing it is judged all the same, and so is what was held back.
-fn end_of_stream(
+async fn end_of_stream(
+    call: &mut Call,
     judge: &mut StreamJudge,
+    scout: &mut Option<Box<Scout>>,
     decoder: &mut Decoder,
     out: &mut Vec<u8>,
 ) -> Result<Next, AnswerError> {
-    if let Some(frame) = decoder.finish() {
+    let last = decoder.finish();
+    if let Some(scout) = scout {
+        Box::pin(scout.events(call, last.as_slice())).await;
+    }
+    if let Some(frame) = last {
         // A cut event is no event: only one that reads as a whole one is passed on.
         if let Ok(next) = judge.event(&frame, out)
             && next != Next::Continue

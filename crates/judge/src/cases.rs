@@ -114,9 +114,10 @@ impl CaseFile {
 }
 
 impl Case {
-    /// The call that the case is about, as far as rules distinguish calls.
+    /// The call that the case is about, as far as rules distinguish calls. Its texts are scored by the embedded
+    /// classifier, so that a case comes to the same everywhere.
     pub fn subject(&self) -> Subject {
-        Subject::new(self.target.as_deref().unwrap_or_default())
+        Subject::new(self.target.as_deref().unwrap_or_default()).scored_by(crate::moderation::embedded())
     }
 
     /// What the model said; none where the case has no answer.

@@ -4,11 +4,8 @@
 use std::collections::BTreeSet;
 
 use policy::document::{Override, Unscannable};
-use policy::{Decision, PolicyDocument, REACH_CHARS_MAX};
+use policy::{Decision, PolicyDocument, REACH_CHARS_MAX, WINDOW_CHARS};
 use serde::Serialize;
-
-/// Characters of an answer that are judged together for its categories.
-const WINDOW_CHARS: u64 = 200;
 
 /// What goes through a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +156,7 @@ fn line(document: &PolicyDocument, stage: Stage, rule: Rule) -> Line {
     let how = how(document, stage, rule);
     let reach_characters = match how {
         How::Text | How::HeldWhole if rule != Rule::Unscannable => Some(REACH_CHARS_MAX as u64),
-        How::Windows => Some(WINDOW_CHARS),
+        How::Windows => Some(WINDOW_CHARS as u64),
         _ => None,
     };
     let looks = !matches!(how, How::Off | How::NotApplicable);

@@ -144,7 +144,8 @@ pub(crate) fn explain(
         let rule = place_in("rules.flagged_categories", at);
         let was_asked = input.triggered_categories.contains(category);
         let stage = if was_asked { Stage::Input } else { Stage::Output };
-        let effect = revision.category_effect(subject, *category);
+        let blocks = verdict.moderated.blocking.contains(category);
+        let Some(effect) = revision.category_effect(subject, *category, blocks) else { continue };
         let mut finding = Finding::of_rule(rule, stage, effect.decision).with_override(effect.override_index);
         finding.category = Some(category.as_str());
         findings.push(finding);
@@ -214,7 +215,7 @@ fn request_findings(
     if input.allowlist_missed {
         // A violation fires first, and then the allowlist is not what decides.
         let violates = |finding: &Finding| finding.term.is_some() && finding.decision > Decision::Allow;
-        let fires = !findings.iter().any(violates) && input.triggered_categories.is_empty();
+        let fires = !findings.iter().any(violates) && input.moderated.blocking.is_empty();
         let effect = revision.miss_effect(subject);
         let decision = if fires { effect.decision } else { Decision::Allow };
         let finding = Finding::of_rule("rules.allowlist".to_owned(), Stage::Input, decision);

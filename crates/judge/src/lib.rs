@@ -6,6 +6,7 @@ pub mod cases;
 pub mod coverage;
 pub mod explain;
 pub mod flips;
+pub mod moderation;
 pub mod pair;
 #[cfg(test)]
 mod request_tests;
@@ -27,7 +28,9 @@ use llm_api::chat::answer::{Answer, AnswerError};
 use llm_api::chat::request::{ChatRequest, RequestError, Role};
 use llm_api::json::{Splice, Tape};
 use llm_api::walk::{Media, Walk};
-use policy::{Edit, InputVerdict, Masker, OutputFindings, OutputMode, Revision, Subject, Text, Unscanned};
+use policy::{
+    Edit, InputVerdict, Masker, OutputFindings, OutputMode, Revision, Scorer, Subject, Text, Unscanned,
+};
 
 use crate::restore::Restorer;
 
@@ -40,7 +43,8 @@ pub fn violates(findings: &OutputFindings) -> bool {
 /// How much was found: it grows with every finding.
 pub fn count(findings: &OutputFindings) -> u64 {
     let hits = findings.denylist_hits.len() + findings.triggered_categories.len();
-    hits as u64 + findings.redactions.values().sum::<u64>() + findings.unscanned.total()
+    let unscored = u64::from(findings.moderated.unavailable.is_some());
+    hits as u64 + findings.redactions.values().sum::<u64>() + findings.unscanned.total() + unscored
 }
 
 /// Judges a request's texts. Gives the verdict and the changes to the body.
@@ -259,6 +263,8 @@ pub fn masked_choice(
         }
         all.push_str(masked.as_deref().unwrap_or(&unit.text));
     }
+    // Their categories were judged; the texts together are none that anybody wrote.
+    let subject = &subject.clone().scored_by(Scorer::default());
     for _ in 0..MASK_ROUNDS_MAX {
         match policy::scan_text(revision, subject, &all, OutputMode::Mask, masker).0 {
             Some(masked) => all = masked,

@@ -6,5 +6,6 @@ pub mod canonical;
 pub mod chat;
 pub mod error;
 pub mod json;
+pub mod moderation;
 pub mod sse;
 pub mod walk;

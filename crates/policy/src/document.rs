@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::entities::EntityType;
+use crate::moderation::Moderation;
 use crate::problems::{self, Problem};
 use crate::redaction::Redaction;
 use crate::validate;
@@ -53,6 +54,9 @@ pub struct Rules {
     pub denylist: Vec<String>,
     /// Moderation categories that fire `response_pattern`; a parent covers its children.
     pub flagged_categories: Vec<Category>,
+    /// Thresholds and modes of these categories, and what becomes of a text that has no score.
+    #[serde(skip_serializing_if = "Moderation::is_default")]
+    pub moderation: Moderation,
     /// Replace personal data and secrets with placeholders.
     pub redact: bool,
     /// Which of them, and what is done about them; inert while `redact` is false.
@@ -173,7 +177,8 @@ pub enum ResponseMode {
 }
 
 /// A moderation category, by OpenAI's names
-/// (<https://platform.openai.com/docs/guides/moderation#content-classifications>).
+/// (<https://platform.openai.com/docs/guides/moderation#content-classifications>), and two of our own about what is done
+/// to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Category {
     /// Hate against a protected group.
@@ -215,9 +220,56 @@ pub enum Category {
     /// The same with violence or weapons.
     #[serde(rename = "illicit/violent")]
     IllicitViolent,
+    /// Text that would have the model follow it in place of its instructions. A signal and no boundary.
+    #[serde(rename = "prompt-injection")]
+    PromptInjection,
+    /// Text that would talk the model out of its rules. A signal and no boundary.
+    #[serde(rename = "jailbreak")]
+    Jailbreak,
 }
 
 impl Category {
+    /// All of them, in the order of their numbers; OpenAI's first.
+    pub const ALL: [Self; 15] = [
+        Self::Hate,
+        Self::HateThreatening,
+        Self::Harassment,
+        Self::HarassmentThreatening,
+        Self::SelfHarm,
+        Self::SelfHarmIntent,
+        Self::SelfHarmInstructions,
+        Self::Sexual,
+        Self::SexualMinors,
+        Self::Violence,
+        Self::ViolenceGraphic,
+        Self::Illicit,
+        Self::IllicitViolent,
+        Self::PromptInjection,
+        Self::Jailbreak,
+    ];
+
+    /// OpenAI's thirteen.
+    pub const OPENAI: [Self; 13] = [
+        Self::Hate,
+        Self::HateThreatening,
+        Self::Harassment,
+        Self::HarassmentThreatening,
+        Self::SelfHarm,
+        Self::SelfHarmIntent,
+        Self::SelfHarmInstructions,
+        Self::Sexual,
+        Self::SexualMinors,
+        Self::Violence,
+        Self::ViolenceGraphic,
+        Self::Illicit,
+        Self::IllicitViolent,
+    ];
+
+    /// By its wire name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|category| category.as_str() == name)
+    }
+
     /// The wire name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -234,6 +286,8 @@ impl Category {
             Self::ViolenceGraphic => "violence/graphic",
             Self::Illicit => "illicit",
             Self::IllicitViolent => "illicit/violent",
+            Self::PromptInjection => "prompt-injection",
+            Self::Jailbreak => "jailbreak",
         }
     }
 
@@ -251,7 +305,9 @@ impl Category {
             | Self::SelfHarm
             | Self::Sexual
             | Self::Violence
-            | Self::Illicit => None,
+            | Self::Illicit
+            | Self::PromptInjection
+            | Self::Jailbreak => None,
         }
     }
 }
@@ -522,8 +578,7 @@ impl PolicyDocument {
     /// Reads and validates a document.
     ///
     /// # Errors
-    /// All problems of shape and meaning at once. Settings that are valid but not honoured by this version
-    /// are no problem here: see [`Self::unsupported`].
+    /// All problems of shape and meaning at once.
     pub fn parse(value: &Value) -> Result<Self, Vec<Problem>> {
         let mut read = problems::read_partly::<Self>(value);
         let found = read.document.as_ref().map(validate::check).unwrap_or_default();
@@ -532,12 +587,6 @@ impl PolicyDocument {
             Some(document) if read.problems.is_empty() => Ok(document),
             _ => Err(read.problems),
         }
-    }
-
-    /// The settings that are switched on and that this version does not honour. A document with any must not
-    /// be put in force; whatever is off or unreachable is not listed.
-    pub fn unsupported(&self) -> Vec<Problem> {
-        validate::unsupported(self)
     }
 
     /// The decisions that some call may come to by this policy.

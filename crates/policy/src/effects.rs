@@ -144,20 +144,27 @@ impl Effects {
         self.violation(own, subject, validate::violation_decision(document))
     }
 
-    /// The effect of a listed category. An override for a category covers its children, but for those with one of
-    /// their own.
+    /// The effect of a listed category; none where an override names it that is off. An override for a category covers
+    /// its children, but for those with one of their own. One that merely tells it (`blocks` is false) does no more, but
+    /// for an action that an override has for it.
     pub(crate) fn category(
         &self,
         document: &PolicyDocument,
         subject: &Subject,
         category: Category,
-    ) -> RuleEffect<'_> {
+        blocks: bool,
+    ) -> Option<RuleEffect<'_>> {
         let of = |category| fitting(self.categories.get(&category), subject);
         let own = of(category).or_else(|| category.parent().and_then(of));
         if own.is_some_and(|index| subject.off.has(index)) {
-            return self.by(None, Decision::Allow);
+            return None;
         }
-        self.violation(own, subject, validate::violation_decision(document))
+        let acts = |index: &usize| self.overrides.get(*index).is_some_and(|rule| rule.action.is_some());
+        Some(if blocks {
+            self.violation(own, subject, validate::violation_decision(document))
+        } else {
+            self.by(own.filter(acts), Decision::Allow)
+        })
     }
 
     /// The effect of a violation that no override can name but by its target.

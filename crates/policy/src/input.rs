@@ -9,6 +9,7 @@ use crate::document::Category;
 use crate::effects::Fired;
 use crate::masker::Masker;
 use crate::matching::{Before, Normal, terms::Part};
+use crate::moderation::{Moderated, Source};
 use crate::revision::Revision;
 use crate::rewrite;
 use crate::scan::{Scan, Span, What};
@@ -81,6 +82,8 @@ pub struct InputVerdict {
     pub allowlist_hits: Vec<Arc<str>>,
     /// Listed categories that fired.
     pub triggered_categories: Vec<Category>,
+    /// What scoring said.
+    pub moderated: Moderated,
     /// Entities found in judged texts, by type.
     pub redactions: Redactions,
     /// The texts to change: redactions under any decision, cuts under `rewrite` and `summary`. Texts without are absent.
@@ -119,6 +122,8 @@ pub(crate) struct Pass<'r> {
     redactions: Redactions,
     groups: Vec<u32>,
     fired: Fired,
+    triggered: Vec<Category>,
+    moderated: Moderated,
     violated: bool,
     scanned_bytes: u64,
     finds: Vec<(usize, Vec<Span>)>,
@@ -133,6 +138,8 @@ impl<'r> Pass<'r> {
             redactions: Redactions::new(),
             groups: Vec::new(),
             fired: Fired::default(),
+            triggered: Vec::new(),
+            moderated: Moderated::default(),
             violated: false,
             scanned_bytes: 0,
             finds: Vec::new(),
@@ -150,6 +157,7 @@ impl<'r> Pass<'r> {
 
     /// Takes what was found in it.
     pub(crate) fn take(&mut self, index: usize, text: &Text<'_>, scan: &mut Scan) {
+        let role = text.role;
         self.scanned_bytes += text.text.len() as u64;
         for span in &scan.spans {
             let effect = self.revision.effect(self.subject, span.what);
@@ -162,9 +170,21 @@ impl<'r> Pass<'r> {
                 What::Entity(entity) => *self.redactions.entry(entity).or_default() += 1,
             }
         }
+        if self.revision.moderates(self.subject) {
+            let text = without_entities(&text.text, &scan.spans);
+            self.moderate(&text, Source::of(role));
+        }
         if !scan.spans.is_empty() {
             self.finds.push((index, std::mem::take(&mut scan.spans)));
         }
+    }
+
+    fn moderate(&mut self, text: &str, source: Source) {
+        let ruling = self.revision.moderate(self.subject, text, source);
+        self.fired.merge(&ruling.fired);
+        self.violated |= ruling.fired.decision() > Decision::Allow;
+        self.triggered.extend(ruling.triggered);
+        self.moderated.merge(&ruling.moderated);
     }
 
     pub(crate) fn conclude(
@@ -179,6 +199,8 @@ impl<'r> Pass<'r> {
         if allowlist_missed && !self.violated {
             self.fired.add(revision.miss_effect(subject));
         }
+        self.triggered.sort_unstable();
+        self.triggered.dedup();
         let decision = self.fired.decision();
         let cuts = matches!(decision, Decision::Rewrite | Decision::Summary);
         let edits = self
@@ -201,7 +223,8 @@ impl<'r> Pass<'r> {
             allowlist_missed,
             denylist_hits,
             allowlist_hits,
-            triggered_categories: Vec::new(),
+            triggered_categories: self.triggered,
+            moderated: self.moderated,
             redactions: self.redactions,
             edits,
             add_instruction: cuts,
@@ -209,6 +232,28 @@ impl<'r> Pass<'r> {
             unscanned: Unscanned::default(),
         }
     }
+}
+
+/// A text as it is scored: what is replaced of it is none of the scorer's business.
+fn without_entities<'t>(text: &'t str, spans: &[Span]) -> Cow<'t, str> {
+    let mut out = String::new();
+    let mut at = 0;
+    for span in spans {
+        if let What::Entity(entity) = span.what
+            && let Some(kept) = text.get(at..span.start)
+        {
+            out.push_str(kept);
+            out.push('[');
+            out.push_str(entity.as_str());
+            out.push(']');
+            at = span.end;
+        }
+    }
+    if at == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(text.get(at..).unwrap_or_default());
+    Cow::Owned(out)
 }
 
 /// The allowlist looks at the content of the last user message only.

@@ -9,6 +9,7 @@ pub mod finds;
 pub mod input;
 pub mod masker;
 mod matching;
+pub mod moderation;
 pub mod output;
 mod pair;
 mod partial;
@@ -22,6 +23,7 @@ mod subject;
 mod unscanned;
 mod validate;
 mod verdict;
+mod windows;
 mod wording;
 
 pub use document::{Category, PolicyDocument};
@@ -29,6 +31,7 @@ pub use effects::{Fired, RuleEffect};
 pub use entities::EntityType;
 pub use input::{Edit, InputVerdict, Role, Text, TextEdits, apply_edits, evaluate_input};
 pub use masker::Masker;
+pub use moderation::{CategoryMode, Moderated, Moderator, Outcome, Scored, Scorer, Source};
 pub use output::{Flow, OutputFindings, OutputMode, OutputScan, Released, scan_text, scan_text_into};
 pub use pair::Pair;
 pub use problems::{Problem, read_all};
@@ -37,6 +40,7 @@ pub use revision::Revision;
 pub use subject::{Off, Subject};
 pub use unscanned::Unscanned;
 pub use verdict::{Decision, ReasonCode, Redactions, Stage, Verdict, conclude};
+pub use windows::WINDOW_CHARS;
 
 /// Characters that a match can have, together with what it depends on: a term as normalised, an entity with its context. A
 /// longer entity (a private key) is recognised by its beginning and masked to its end.

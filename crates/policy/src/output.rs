@@ -8,11 +8,13 @@ use crate::document::Category;
 use crate::effects::Fired;
 use crate::entities::CONTEXT_BYTES;
 use crate::masker::{From, Masker};
+use crate::moderation::Moderated;
 use crate::revision::Revision;
 use crate::scan::{Scan, Span, What};
 use crate::subject::Subject;
 use crate::unscanned::Unscanned;
 use crate::verdict::{Decision, Redactions};
+use crate::windows::{Gate, Kept, Windows};
 
 /// Decided bytes kept beyond the context before they are moved out of the way.
 const DECIDED_BYTES_MAX: usize = 1024;
@@ -44,6 +46,10 @@ pub trait Released {
     /// `with` stands in place of the next `bytes` of the text. Where they are more of what a mask or placeholder
     /// stands for already, it is empty.
     fn replaced(&mut self, bytes: usize, with: &str);
+    /// Whether nothing more is taken.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 impl Released for String {
@@ -67,6 +73,8 @@ pub struct OutputFindings {
     pub redactions: Redactions,
     /// Listed categories that fired.
     pub triggered_categories: Vec<Category>,
+    /// What scoring said.
+    pub moderated: Moderated,
     /// Parts that were not read.
     pub unscanned: Unscanned,
     /// Whether what is released differs from what was pushed.
@@ -83,6 +91,7 @@ impl OutputFindings {
         self.triggered_categories.extend(&other.triggered_categories);
         self.triggered_categories.sort_unstable();
         self.triggered_categories.dedup();
+        self.moderated.merge(&other.moderated);
         self.changed |= other.changed;
         self.fired.merge(&other.fired);
         self.unscanned.merge(&other.unscanned);
@@ -107,13 +116,16 @@ impl OutputFindings {
 /// The scan of one channel of streamed text: one choice's content, for example.
 ///
 /// What it holds back is the longest end of the text that could still become part of a denied term or an
-/// entity: in plain prose at most the last word. It never holds more than a few KiB, whatever is pushed.
+/// entity: in plain prose at most the last word; with categories, the window that is not full yet. It never holds more
+/// than a few KiB, whatever is pushed.
 #[derive(Debug)]
 pub struct OutputScan {
     revision: Arc<Revision>,
     subject: Subject,
     scan: Scan,
     release: Release,
+    /// Where categories are judged.
+    windows: Option<Box<Windows>>,
     /// Context, then what is held.
     buffer: String,
     /// Where in the buffer the held part begins.
@@ -126,6 +138,7 @@ impl OutputScan {
     /// A scan of a channel that has had no text yet.
     pub fn new(revision: Arc<Revision>, subject: &Subject, mode: OutputMode) -> Self {
         Self {
+            windows: revision.moderates(subject).then(Box::default),
             revision,
             subject: subject.clone(),
             scan: Scan::default(),
@@ -162,7 +175,8 @@ impl OutputScan {
 
     /// Bytes pushed that are neither released nor taken out yet.
     pub fn held(&self) -> usize {
-        self.buffer.len().saturating_sub(self.undecided.max(self.release.covered))
+        let scanning = self.buffer.len().saturating_sub(self.undecided.max(self.release.covered));
+        scanning + self.windows.as_ref().map_or(0, |windows| windows.held())
     }
 
     /// What was found so far.
@@ -182,16 +196,7 @@ impl OutputScan {
 
     fn advance(&mut self, more: bool, masker: &mut Masker, released: &mut impl Released) -> Flow {
         let decided = self.scan.run(&self.revision, &self.subject, &self.buffer, self.undecided, more);
-        self.released += self.release.pass(
-            &self.revision,
-            &self.subject,
-            &self.scan,
-            &self.buffer,
-            self.undecided,
-            decided,
-            masker,
-            released,
-        );
+        self.pass(decided, more, masker, released);
         self.undecided = decided;
         if self.release.stopped || !more {
             self.buffer.clear();
@@ -203,6 +208,26 @@ impl OutputScan {
             self.forget(spare);
         }
         Flow::Continue
+    }
+
+    /// Lets go what is decided, through the windows where there are any.
+    fn pass(&mut self, decided: usize, more: bool, masker: &mut Masker, released: &mut impl Released) {
+        let (revision, subject) = (&*self.revision, &self.subject);
+        let from = self.undecided;
+        let (scan, text, mode) = (&self.scan, &self.buffer, self.release.mode);
+        let Some(windows) = &mut self.windows else {
+            self.released +=
+                self.release.pass(revision, subject, scan, text, from, decided, masker, released);
+            return;
+        };
+        let mut gate = Gate { windows, revision, subject, mode, out: released };
+        self.release.pass(revision, subject, scan, text, from, decided, masker, &mut gate);
+        if !more || self.release.stopped {
+            gate.finish();
+        }
+        self.release.stopped |= windows.is_stopped();
+        self.released = windows.released_bytes();
+        self.release.findings.merge(revision, &windows.take_findings());
     }
 
     /// Drops the beginning of the buffer, and with it nothing that is looked at again.
@@ -274,10 +299,21 @@ impl Release {
         masker: &mut Masker,
         out: &mut impl Released,
     ) -> OutputFindings {
+        let mut release = Self::new(mode);
+        if revision.moderates(subject) {
+            let (mut windows, mut kept) = (Windows::default(), Kept::default());
+            let mut gate = Gate { windows: &mut windows, revision, subject, mode, out: &mut kept };
+            release.pass(revision, subject, scan, text, 0, text.len(), masker, &mut gate);
+            gate.finish();
+            release.findings.merge(revision, &windows.take_findings());
+            if !scan.spans.is_empty() || release.findings.changed {
+                kept.pass(out);
+            }
+            return release.findings;
+        }
         if scan.spans.is_empty() {
             return OutputFindings::default();
         }
-        let mut release = Self::new(mode);
         release.pass(revision, subject, scan, text, 0, text.len(), masker, out);
         release.findings
     }
@@ -302,7 +338,19 @@ impl Release {
         }
         let mut released = 0;
         let mut with = String::new();
-        for span in &scan.spans {
+        for (index, span) in scan.spans.iter().enumerate() {
+            if span.start > at {
+                // What stands before goes first: where the sink ends there, what comes after is not told.
+                let kept = text.get(at..span.start).unwrap_or_default();
+                out.kept(kept);
+                released += kept.len();
+                at = span.start;
+            }
+            if out.is_stopped() {
+                self.stopped = true;
+                self.note(revision, groups(scan.spans.iter().take(index)));
+                return released as u64;
+            }
             let effect = revision.effect(subject, span.what);
             self.findings.fired.add(effect);
             // What a reviewer let pass stays, but for entities: those are replaced all the same.
@@ -314,8 +362,6 @@ impl Release {
             let stops = self.mode == OutputMode::Stop && effect.stops() && !is_granted;
             with.clear();
             if span.start >= at {
-                let kept = text.get(at..span.start).unwrap_or_default();
-                out.kept(kept);
                 match span.what {
                     _ if stops => {}
                     What::Term(_) => with.push_str(revision.mask()),
@@ -324,7 +370,7 @@ impl Release {
                         masker.write(revision, From::Answer, entity, value, &mut with);
                     }
                 }
-                released += kept.len() + with.len();
+                released += with.len();
                 if !stops {
                     out.replaced(span.end - span.start, &with);
                 }

@@ -10,6 +10,7 @@ use crate::input::Role;
 use crate::masker::Masker;
 use crate::matching::normalise;
 use crate::matching::terms::Terms;
+use crate::moderation::Listed;
 use crate::problems::Problem;
 use crate::redaction::RedactionAction;
 use crate::rollout::{TriedRule, tried_rules};
@@ -40,6 +41,8 @@ pub struct Revision {
     wording: Wording,
     pub(crate) denylist: Terms,
     pub(crate) allowlist: Terms,
+    pub(crate) listed: Vec<Listed>,
+    pub(crate) wanted: Vec<Category>,
     effects: Effects,
     tried_rules: Vec<TriedRule>,
     may_sum_up: bool,
@@ -49,8 +52,7 @@ impl Revision {
     /// Compiles a document.
     ///
     /// # Errors
-    /// All problems of meaning, as [`PolicyDocument::parse`] would report them. Unsupported settings are not
-    /// refused here: ask [`PolicyDocument::unsupported`] first.
+    /// All problems of meaning, as [`PolicyDocument::parse`] would report them.
     pub fn compile(document: PolicyDocument, number: u64) -> Result<Self, Vec<Problem>> {
         let problems = validate::check(&document);
         if !problems.is_empty() {
@@ -58,6 +60,7 @@ impl Revision {
         }
         let redaction = &document.rules.redaction;
         let denylist = Terms::new(document.rules.denylist.iter().map(String::as_str));
+        let listed = Listed::all(&document.rules);
         let mut revision = Self {
             entities: redaction.set(),
             actions: EntityType::ALL.iter().map(|entity| redaction.action_of(*entity)).collect(),
@@ -68,6 +71,8 @@ impl Revision {
             tried_rules: tried_rules(&document),
             may_sum_up: validate::reachable(&document).contains(&Decision::Summary),
             denylist,
+            wanted: Listed::wanted(&listed),
+            listed,
             allowlist: Terms::new(document.rules.allowlist.iter().map(String::as_str)),
             wording: Wording::default(),
             document,
@@ -158,9 +163,15 @@ impl Revision {
         self.document.rules.reason_codes.as_ref().is_none_or(|listed| listed.contains(code))
     }
 
-    /// What a listed category comes to in a call.
-    pub fn category_effect(&self, subject: &Subject, category: Category) -> RuleEffect<'_> {
-        self.effects.category(&self.document, subject, category)
+    /// What a listed category comes to in a call that it fires in, by whether it does more than being told; none where
+    /// it does not count.
+    pub fn category_effect(
+        &self,
+        subject: &Subject,
+        category: Category,
+        blocks: bool,
+    ) -> Option<RuleEffect<'_>> {
+        self.effects.category(&self.document, subject, category, blocks)
     }
 
     /// What an entity comes to in a call.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::moderation::Scorer;
+
 /// The call a text belongs to, as far as rules distinguish calls. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Subject {
@@ -12,6 +14,8 @@ pub struct Subject {
     pub granted: bool,
     /// Rules that are tried out and do not reach it.
     pub off: Off,
+    /// Who judges the categories of its texts. Without anybody no category fires.
+    pub scorer: Scorer,
 }
 
 /// Overrides that are off in a call, by their place in the document: what they name is not looked for.
@@ -32,6 +36,12 @@ impl Off {
 impl Subject {
     /// A call for this target.
     pub fn new(target: &str) -> Self {
-        Self { target: target.into(), granted: false, off: Off::default() }
+        Self { target: target.into(), granted: false, off: Off::default(), scorer: Scorer::default() }
+    }
+
+    /// The same with somebody who judges the categories of its texts.
+    #[must_use]
+    pub fn scored_by(self, scorer: Scorer) -> Self {
+        Self { scorer, ..self }
     }
 }

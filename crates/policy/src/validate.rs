@@ -1,5 +1,4 @@
-//! What makes a policy document invalid, and which of its settings this version does not honour. Shape
-//! (types, unknown fields) has been checked before, by `problems`.
+//! What makes a policy document invalid. Shape (types, unknown fields) has been checked before, by `problems`.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +6,7 @@ use crate::document::{Category, Override, PolicyDocument, Rollout, Rules, Unscan
 use crate::entities::{EntitySet, EntityType};
 use crate::matching::terms::{Part, TERM_CHARS_MAX, Terms};
 use crate::matching::{Before, Normal, normalise};
+use crate::moderation::{CategoryMode, Moderation};
 use crate::problems::Problem;
 use crate::redaction::RedactionAction;
 use crate::verdict::{Decision, ReasonCode};
@@ -33,6 +33,7 @@ pub(crate) fn check(document: &PolicyDocument) -> Vec<Problem> {
     check_terms("rules.allowlist", &rules.allowlist, &mut problems);
     check_terms("rules.denylist", &rules.denylist, &mut problems);
     rules.redaction.check(&mut problems);
+    Moderation::check(rules, &mut problems);
     check_reason_codes(document, &mut problems);
     check_overrides(document, &mut problems);
     check_templates(document, &mut problems);
@@ -56,20 +57,6 @@ pub(crate) fn check(document: &PolicyDocument) -> Vec<Problem> {
     problems
 }
 
-/// Settings that are on and not honoured.
-pub(crate) fn unsupported(document: &PolicyDocument) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut add = |path: &str, message: &str| problems.push(Problem::new(path, message));
-    let rules = &document.rules;
-    if !rules.flagged_categories.is_empty() {
-        add(
-            "rules.flagged_categories",
-            "moderation categories are not supported by this version: leave the list empty",
-        );
-    }
-    problems
-}
-
 /// Decisions that the policy can come to.
 pub(crate) fn reachable(document: &PolicyDocument) -> BTreeSet<Decision> {
     outcomes(document).into_iter().map(|(decision, _)| decision).collect()
@@ -82,7 +69,10 @@ fn outcomes(document: &PolicyDocument) -> Vec<(Decision, Option<&ReasonCode>)> {
     let mut outcomes = vec![(Decision::Allow, None)];
     let mut unnamed = Vec::new();
     if rules.denylist.iter().any(|term| keeps(rules, &Name::Term(&normalise(term))))
-        || rules.flagged_categories.iter().any(|category| keeps(rules, &Name::Category(*category)))
+        || rules.flagged_categories.iter().any(|category| {
+            rules.moderation.mode_of(*category) != Some(CategoryMode::Log)
+                && keeps(rules, &Name::Category(*category))
+        })
     {
         unnamed.push(violation);
     }

@@ -12,15 +12,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::document::Category;
 use crate::entities::EntityType;
 use crate::input::InputVerdict;
+use crate::moderation::Moderated;
 use crate::output::OutputFindings;
 use crate::revision::Revision;
 use crate::unscanned::Unscanned;
 
 /// What a policy says of a request or an answer, from mild to severe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// Passes, perhaps with redactions.
+    #[default]
     Allow,
     /// Passes with the offending text taken out.
     Rewrite,
@@ -196,6 +200,8 @@ pub struct Verdict {
     pub allowlist_hits: Vec<Arc<str>>,
     /// Listed categories that fired in either stage.
     pub triggered_categories: Vec<Category>,
+    /// What scoring said in both stages.
+    pub moderated: Moderated,
     /// Redactions of both stages.
     pub redactions: Redactions,
     /// Parts of both stages that were not read.
@@ -223,6 +229,8 @@ pub fn conclude(revision: &Revision, input: &InputVerdict, output: &OutputFindin
     triggered_categories.extend(&output.triggered_categories);
     triggered_categories.sort_unstable();
     triggered_categories.dedup();
+    let mut moderated = input.moderated.clone();
+    moderated.merge(&output.moderated);
     Verdict {
         decision,
         reason_code: fired.reason_code(!redactions.is_empty()),
@@ -230,6 +238,7 @@ pub fn conclude(revision: &Revision, input: &InputVerdict, output: &OutputFindin
         denylist_hits,
         allowlist_hits: input.allowlist_hits.clone(),
         triggered_categories,
+        moderated,
         redactions,
         unscanned,
     }

@@ -27,12 +27,6 @@ fn sample() -> Value {
 }
 
 /// The sample with the value at a JSON pointer replaced.
-fn sample_with(pointer: &str, value: Value) -> Value {
-    let mut document = sample();
-    *document.pointer_mut(pointer).unwrap() = value;
-    document
-}
-
 fn rules(rules: Value) -> Value {
     json!({"policy_id": "p", "rules": rules})
 }
@@ -45,22 +39,15 @@ fn paths(problems: &[Problem]) -> Vec<&str> {
     problems.iter().map(|problem| problem.path.as_str()).collect()
 }
 
-fn unsupported(document: &Value) -> Vec<String> {
-    let problems = PolicyDocument::parse(document).unwrap().unsupported();
-    problems.into_iter().map(|problem| problem.path).collect()
-}
-
 #[test]
-fn the_sample_parses_and_its_active_settings_are_named() {
+fn the_sample_parses() {
     let document = PolicyDocument::parse(&sample()).unwrap();
     assert_eq!(document.org_controls.project_quota.unwrap().window, QuotaWindow::Monthly);
-    assert_eq!(unsupported(&sample()), ["rules.flagged_categories"]);
 }
 
 #[test]
 fn only_the_id_and_the_rules_are_required() {
     let document = PolicyDocument::parse(&json!({"policy_id": "p", "rules": {}})).unwrap();
-    assert_eq!(document.unsupported(), []);
     let revision = Revision::compile(document, 3).unwrap();
     assert_eq!((revision.policy_id(), revision.number()), ("p", 3));
     assert_eq!(revision.response_mode(), ResponseMode::Completion);
@@ -194,36 +181,47 @@ fn every_reachable_reason_code_must_be_listed() {
 }
 
 #[test]
-fn only_active_settings_are_unsupported() {
-    let none: [&str; 0] = [];
-    let quiet =
-        |path: &str| unsupported(&sample_with(path, json!([]))).contains(&path[1..].replace('/', "."));
-    assert!(!quiet("/rules/flagged_categories"));
-    assert_eq!(
-        unsupported(&sample_with("/org_controls/user_quotas", json!(false))),
-        ["rules.flagged_categories"]
-    );
-    let overrides = |list: Value| {
-        let mut found = unsupported(&sample_with("/rules/overrides", list));
-        found.retain(|path| path.starts_with("rules.overrides"));
-        found
+fn settings_of_categories_are_checked() {
+    let found = |rules_of: Value| {
+        let found = problems(&rules(rules_of));
+        found.iter().map(|problem| problem.path.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(overrides(json!([{"category": "sexual/minors", "action": "refuse"}])), none);
+    let none: [&str; 0] = [];
     assert_eq!(
-        overrides(json!([
-            {"target": "t", "action": "summary"},
-            {"entity": "US_SSN", "action": "escalate"},
-            {"term": "credential theft", "action": "refuse", "rollout": {"shadow": {"enabled": false}}},
-            {"term": "credential theft", "targets": ["t"], "rollout": {"shadow": {"enabled": true}}},
-        ])),
+        found(json!({
+            "flagged_categories": ["self-harm", "sexual/minors", "prompt-injection", "jailbreak"],
+            "moderation": {"mode": "block", "on_unavailable": "allow", "categories": {
+                "self-harm": {"threshold": 0.7, "mode": "log"},
+                "prompt-injection": {"threshold": 1, "tool_threshold": 0.4},
+            }},
+        })),
         none
     );
-    assert_eq!(unsupported(&rules(json!({"unscannable": "refuse"}))), none);
-    assert_eq!(unsupported(&rules(json!({"unscannable": "escalate"}))), none);
-
-    assert_eq!(unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "summary"}))), none);
-
-    assert_eq!(unsupported(&rules(json!({"denylist": ["a"], "response_pattern": "escalate"}))), none);
+    assert_eq!(
+        found(json!({
+            "flagged_categories": ["hate", "sexual", "hate"],
+            "moderation": {"categories": {
+                "hate": {"threshold": 0.0, "tool_threshold": 1.1},
+                "violence": {"threshold": 0.5},
+            }},
+        })),
+        [
+            "rules.flagged_categories[2]",
+            "rules.moderation.categories.hate.threshold",
+            "rules.moderation.categories.hate.tool_threshold",
+            "rules.moderation.categories.violence",
+        ]
+    );
+    assert_eq!(found(json!({"flagged_categories": ["Hate"]})), ["rules.flagged_categories[0]"]);
+    assert_eq!(found(json!({"moderation": {"mode": "warn"}})), ["rules.moderation.mode"]);
+    // What only logs comes to nothing that `reason_codes` would have to list.
+    let logs = |mode: &str| {
+        found(
+            json!({"flagged_categories": ["hate"], "reason_codes": ["ALLOW"], "moderation": {"mode": mode}}),
+        )
+    };
+    assert_eq!(logs("log"), none);
+    assert_eq!(logs("block"), ["rules.reason_codes"]);
 }
 
 #[test]
@@ -514,10 +512,6 @@ fn a_redaction_block_is_checked() {
     }
     let inert = rules(json!({"redaction": {"action": "escalate", "restore": true}}));
     assert_eq!(paths(&problems(&inert)), ["rules.redaction.action"]);
-    let inert = rules(json!({"redaction": {"action": "escalate"}}));
-    assert_eq!(unsupported(&inert), [] as [&str; 0]);
-    assert_eq!(unsupported(&with(json!({"restore": true}))), [] as [&str; 0]);
-    assert_eq!(unsupported(&with(json!({"actions": {"SECRET": "escalate"}}))), [] as [&str; 0]);
 }
 
 #[test]

@@ -183,11 +183,16 @@ fn a_category_has_its_own_override_or_its_parents() {
             {"category": "hate/threatening", "action": "escalate", "targets": ["t"]},
         ],
     }));
-    let action = |target: &str, category| revision.category_effect(&Subject::new(target), category).action;
+    let action = |target: &str, category| {
+        revision.category_effect(&Subject::new(target), category, true).unwrap().action
+    };
     assert_eq!(action("t", Category::Hate), Decision::Rewrite);
     assert_eq!(action("t", Category::HateThreatening), Decision::Escalate);
     assert_eq!(action("u", Category::HateThreatening), Decision::Rewrite);
     assert_eq!(action("t", Category::Violence), Decision::Refuse);
+    // One that merely logs does no more, but for what an override says.
+    let logs = |category| revision.category_effect(&Subject::new("t"), category, false).unwrap().action;
+    assert_eq!((logs(Category::Violence), logs(Category::Hate)), (Decision::Allow, Decision::Rewrite));
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod desired_state;
 pub mod kept;
 mod key;
 mod key_use;
+pub mod moderation;
 pub mod place;
 pub mod plan;
 mod policy_set;

@@ -8,6 +8,7 @@ use policy::problems::Problem;
 
 use crate::key::{DigestBuildHasher, Key, KeyDigest, KeyError, KeySecret, KeyStandIn, KeyedDigest};
 use crate::key_use::KeyUses;
+use crate::moderation::Moderation;
 use crate::plan::Plan;
 use crate::policy_set::PolicySet;
 use crate::pricing::Pricing;
@@ -34,6 +35,8 @@ pub struct Desired {
     pub key_secret: KeySecret,
     /// When keys were last presented.
     pub uses: KeyUses,
+    /// Who scores texts by category.
+    pub moderation: Moderation,
 }
 
 /// A project and its keys.
@@ -69,6 +72,7 @@ pub struct Snapshot {
     keys: HashMap<KeyedDigest, Admission, DigestBuildHasher>,
     key_secret: KeySecret,
     pricing: Pricing,
+    moderation: Arc<Moderation>,
     /// Of all keys, each once, lowest first.
     priorities: Vec<u8>,
 }
@@ -125,7 +129,17 @@ impl Snapshot {
         priorities.sort_unstable();
         priorities.dedup();
         let (key_secret, pricing) = (desired.key_secret, desired.pricing);
-        problems.none_or(Self { upstreams, policies, projects, keys, key_secret, pricing, priorities })
+        let moderation = Arc::new(desired.moderation);
+        problems.none_or(Self {
+            upstreams,
+            policies,
+            projects,
+            keys,
+            key_secret,
+            pricing,
+            moderation,
+            priorities,
+        })
     }
 
     /// The key, if it is let in at `now_ms` (unix milliseconds). Its project may still be disabled.
@@ -188,6 +202,11 @@ impl Snapshot {
     pub fn priorities_above(&self, key: &Key) -> usize {
         let own = key.priority();
         self.priorities.iter().filter(|priority| **priority > own).count()
+    }
+
+    /// Who scores texts by category.
+    pub fn moderation(&self) -> &Arc<Moderation> {
+        &self.moderation
     }
 
     /// What calls cost.

@@ -6,10 +6,14 @@ use std::process::ExitCode;
 
 use gateway::SERVED;
 use judge::coverage::{self, How, Line, Rule, Stage, Surface};
+use judge::moderation::Embedded;
+use policy::{Category, CategoryMode, Moderator, Revision, Source};
+use registry::moderation::Provider;
 use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::config::Config;
+use crate::config::policies::PolicyFile;
 use crate::config::problem::Located;
 use crate::output::Output;
 
@@ -129,9 +133,37 @@ fn tables(config: &Config, output: &mut Output) -> io::Result<()> {
         output.line("")?;
         output.line(&format!("policy {} on {}", policy.document.policy_id, routes(Surface::Chat)))?;
         output.table(&["rule", "request", "answer", "stream", "reach"], &rows)?;
+        if let Some(categories) = categories(config, policy) {
+            output.line(&categories)?;
+        }
     }
     output.line("")?;
     output.line(&format!("nothing to judge goes through {}", routes(Surface::NoContent)))
+}
+
+/// What each flagged category does, and from which score on; none where there is none.
+fn categories(config: &Config, policy: &PolicyFile) -> Option<String> {
+    let revision = Revision::compile(policy.document.clone(), 1).ok()?;
+    let (by, remote) = match &config.desired.moderation.provider {
+        Provider::Remote(remote) => (format!("{} ({})", remote.kind.as_str(), remote.model), true),
+        Provider::Embedded | Provider::None => (Embedded.name().to_string(), false),
+    };
+    let told = |category: &Category| {
+        let (own, mode) = revision.category_settings(*category, Source::User, &Embedded);
+        let blocks = match policy.document.rules.moderation.mode_of(*category) {
+            Some(mode) => mode == CategoryMode::Block,
+            None => remote || mode == CategoryMode::Block,
+        };
+        let does = if blocks { "blocks" } else { "logs" };
+        let from = match own {
+            Some(threshold) => format!(" from {threshold:.2}"),
+            None if remote => String::new(),
+            None => format!(" from {:.2}", Embedded::threshold(*category, Source::User)),
+        };
+        format!("{} {does}{from}", category.as_str())
+    };
+    let told: Vec<String> = policy.document.rules.flagged_categories.iter().map(told).collect();
+    (!told.is_empty()).then(|| format!("categories by {by}: {}", told.join(", ")))
 }
 
 fn told(line: &Line) -> String {

@@ -33,7 +33,7 @@ pub(crate) fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// The one document of a file, compiled. Of a stable document and its candidate it is the candidate.
-fn revision_of_file(file: &Path) -> Result<Arc<Revision>, ConfigError> {
+pub(super) fn revision_of_file(file: &Path) -> Result<Arc<Revision>, ConfigError> {
     let policies = read_file(file).map_err(ConfigError)?;
     let id = policies.first().map(|policy| policy.document.policy_id.clone()).unwrap_or_default();
     if let Some(other) = policies.iter().find(|policy| policy.document.policy_id != id) {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use escalation::Channels;
 use policy::problems::Problem;
 use policy::{PolicyDocument, Revision};
 use registry::{PolicySet, Rollouts};
@@ -168,11 +167,14 @@ impl PolicyFile {
     }
 }
 
-/// What policies that can escalate need of the configuration and do not find there.
-pub(crate) fn unmet(channels: &Channels, policies: &[PolicyFile]) -> Vec<Located> {
+/// What policies need of the configuration and do not find there.
+pub(crate) fn unmet(
+    check: impl Fn(&PolicyDocument) -> Vec<Problem>,
+    policies: &[PolicyFile],
+) -> Vec<Located> {
     let mut located = Vec::new();
     for policy in policies {
-        located.extend(channels.check(&policy.document).into_iter().map(|problem| Located {
+        located.extend(check(&policy.document).into_iter().map(|problem| Located {
             file: policy.file.clone(),
             line: policy.line,
             path: problem.path,
@@ -185,14 +187,11 @@ pub(crate) fn unmet(channels: &Channels, policies: &[PolicyFile]) -> Vec<Located
 /// Reads one document, alone and compiled.
 ///
 /// # Errors
-/// Every problem of it, settings that are on and not supported included.
+/// Every problem of it.
 pub(crate) fn read_document(value: &serde_json::Value) -> Result<PolicyDocument, Vec<Problem>> {
     let document = PolicyDocument::parse(value)?;
-    let mut problems = document.unsupported();
-    if problems.is_empty() {
-        problems.extend(Revision::compile(document.clone(), 1).err().unwrap_or_default());
-    }
-    if problems.is_empty() { Ok(document) } else { Err(problems) }
+    Revision::compile(document.clone(), 1)?;
+    Ok(document)
 }
 
 fn find(pattern: &str, config: &Path) -> Result<Vec<PathBuf>, String> {

@@ -8,6 +8,7 @@ use control::oidc::OidcConfig;
 use escalation::config::{EscalationsConfig, SmtpConfig};
 use gateway::config::LimitsConfig;
 use registry::config::{PricingConfig, ProjectConfig, UpstreamConfig};
+use registry::moderation::ModerationConfig;
 use registry::plan::PlanConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -45,8 +46,7 @@ pub(crate) struct RawConfig {
     pub(crate) oidc: Option<OidcConfig>,
     /// What calls cost.
     pub(crate) pricing: Option<PricingConfig>,
-    /// Who judges categories. Inert while no policy flags a category.
-    #[expect(dead_code, reason = "inert while no policy can flag a category")]
+    /// Who scores texts by the categories that policies flag.
     pub(crate) moderation: Option<ModerationConfig>,
     /// The audit log.
     pub(crate) audit: Option<AuditConfig>,
@@ -65,41 +65,6 @@ pub(crate) struct RawConfig {
     pub(crate) escalations: Option<EscalationsConfig>,
     /// What destinations and webhooks that the management API saves may reach and read.
     pub(crate) egress: Option<EgressConfig>,
-}
-
-/// Who judges categories.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ModerationConfig {
-    /// Who judges. Default `embedded`.
-    #[expect(dead_code, reason = "checked for shape only")]
-    pub(crate) provider: Option<ModerationProvider>,
-    /// Base URL of the provider `openai`.
-    #[expect(dead_code, reason = "checked for shape only")]
-    pub(crate) base_url: Option<String>,
-    /// Secret of the provider `openai`: `$NAME` (environment), `file:/path` or the text itself.
-    #[expect(dead_code, reason = "checked for shape only")]
-    pub(crate) api_key: Option<String>,
-    /// Model that `openai` or `judge` uses.
-    #[expect(dead_code, reason = "checked for shape only")]
-    pub(crate) model: Option<String>,
-    /// Upstream that the provider `judge` asks.
-    #[expect(dead_code, reason = "checked for shape only")]
-    pub(crate) upstream: Option<String>,
-}
-
-/// Who judges categories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ModerationProvider {
-    /// The classifier inside the gateway.
-    Embedded,
-    /// OpenAI's moderation endpoint, or one compatible with it.
-    OpenAi,
-    /// A model of an upstream.
-    Judge,
-    /// Nobody.
-    None,
 }
 
 /// The audit log.

@@ -108,7 +108,7 @@ fn every_inert_section_loads() {
         plans: { gold: { priority: 9, requests_per_minute: 60 } }\nlimits: { requests_max: 7 }\n";
     let text = EXAMPLE.replace(
         "{ provider: embedded }",
-        "{ provider: openai, base_url: https://x/v1, api_key: $NOT_NEEDED_YET, model: m, upstream: main }",
+        "{ provider: embedded, base_url: https://x/v1, api_key: $NOT_NEEDED, model: m, upstream: main }",
     );
     let config = folder.load(&format!("{text}{more}")).unwrap();
     assert_eq!(config.limits.requests_max, 7);
@@ -272,8 +272,16 @@ fn settings_that_are_on_and_not_built_stop_the_load() {
         "policies/support.yaml",
         "policy_id: support-guardrails\nrules:\n  flagged_categories: [hate]\n",
     );
-    let problem = folder.problem(EXAMPLE);
-    assert!(problem.starts_with("policies/support.yaml:3: rules.flagged_categories"), "{problem}");
+    let config = folder.load(EXAMPLE).unwrap();
+    assert!(matches!(config.desired.moderation.provider, registry::moderation::Provider::Embedded));
+    let nobody = EXAMPLE.replace("provider: embedded", "provider: none");
+    let problem = folder.problem(&nobody);
+    assert!(problem.starts_with("policies/support.yaml:1: rules.flagged_categories: "), "{problem}");
+    let judge = EXAMPLE.replace("provider: embedded", "provider: judge, upstream: other");
+    assert!(folder.load(&judge).unwrap_err().to_string().contains("moderation.upstream: `other`"));
+    let remote = EXAMPLE.replace("provider: embedded", "provider: openai, api_key: $NO_SUCH_KEY");
+    let problem = folder.problem(&remote);
+    assert!(problem.contains("moderation.api_key") && problem.contains("NO_SUCH_KEY"), "{problem}");
     folder.write("policies/support.yaml", POLICY);
     let plan = EXAMPLE.replace("id: support-bot,", "id: support-bot, plan: gold,");
     let problem = folder.problem(&format!("{plan}plans: {{ free: {{}} }}\n"));

@@ -192,6 +192,12 @@ fn desired(raw: &RawConfig, policies: Option<&[PolicyFile]>, problems: &mut Vec<
             Err(found) => problems.extend(found),
         }
     }
+    if let Some(moderation) = &raw.moderation {
+        match moderation.build("moderation", &desired.upstreams) {
+            Ok(moderation) => desired.moderation = moderation,
+            Err(found) => problems.extend(found),
+        }
+    }
     for (name, plan) in &raw.plans {
         match plan.build(&format!("plans.{name}")) {
             Ok(plan) => drop(desired.plans.insert(name.clone(), plan)),

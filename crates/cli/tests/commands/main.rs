@@ -16,6 +16,7 @@ mod docs;
 mod evidence;
 mod exports;
 mod managing;
+mod moderation;
 mod plain;
 mod policies;
 mod process;

@@ -21,6 +21,7 @@ mod errors;
 mod escalation;
 mod faults;
 mod management;
+mod moderation;
 mod privacy;
 mod quota;
 mod rollout;

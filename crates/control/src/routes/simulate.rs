@@ -114,10 +114,6 @@ async fn choose(state: &DesiredState, body: &SimulateBody, hint: &str) -> Result
         (Some(config), None) if body.revision.is_none() => {
             let document =
                 PolicyDocument::parse(config).map_err(|problems| Failure::problems(problems, ""))?;
-            let problems = document.unsupported();
-            if !problems.is_empty() {
-                return Err(Failure::problems(problems, ""));
-            }
             Ok(Chosen { judge: Judge::Document(Box::new(document)), number: None })
         }
         (None, Some(policy_id)) => {
@@ -135,7 +131,8 @@ async fn choose(state: &DesiredState, body: &SimulateBody, hint: &str) -> Result
 /// Compiling and judging take the processor for a moment, which calls being served must not wait for.
 async fn judged(chosen: Chosen, body: &SimulateBody) -> Result<(Arc<Revision>, Simulated), Failure> {
     let messages = body.messages.clone();
-    let subject = Subject::new(body.policy_target.as_deref().unwrap_or_default());
+    let target = body.policy_target.as_deref().unwrap_or_default();
+    let subject = Subject::new(target).scored_by(judge::moderation::embedded());
     let work = tokio::task::spawn_blocking(move || {
         let revision = match chosen.judge {
             Judge::Revision(revision) => revision,

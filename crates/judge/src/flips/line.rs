@@ -56,7 +56,7 @@ impl Pair {
         // The gateway's own fallbacks.
         let target = metadata.target.clone().unwrap_or_else(|| project.clone());
         let user = metadata.policy_user.as_ref().or(metadata.fallback_user.as_ref());
-        let subject = Subject::new(&target);
+        let subject = Subject::new(&target).scored_by(crate::moderation::embedded());
         let walk = request.texts()?;
         let texts = crate::texts_of(&walk, &request);
         let read = Read { request: &request, walk: &walk, texts: &texts };

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use audit::event::{AuditEvent, ChangeInfo, EventType, hex};
-use policy::problems::Problem;
 use policy::{PolicyDocument, Revision};
 use serde_json::Value;
 use tokio::sync::MutexGuard;
@@ -345,11 +344,9 @@ impl DesiredState {
     }
 }
 
-/// Reads a document; it must be one that can be honoured.
+/// Reads a document.
 fn read_document(value: &Value) -> Result<PolicyDocument, ChangeError> {
-    let document = PolicyDocument::parse(value).map_err(ChangeError::Problems)?;
-    let problems: Vec<Problem> = document.unsupported();
-    if problems.is_empty() { Ok(document) } else { Err(ChangeError::Problems(problems)) }
+    PolicyDocument::parse(value).map_err(ChangeError::Problems)
 }
 
 fn find<'a>(state: &'a State, policy_id: &str) -> Result<&'a PolicyState, ChangeError> {

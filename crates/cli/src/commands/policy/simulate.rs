@@ -32,7 +32,8 @@ pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         true => Said::Stream(vec![answer.clone()]),
         false => Said::text(answer),
     });
-    let subject = Subject::new(args.target.as_deref().unwrap_or_default());
+    let target = args.target.as_deref().unwrap_or_default();
+    let subject = Subject::new(target).scored_by(judge::moderation::embedded());
     let done = simulate(&revision, &subject, &request, said.as_ref())?;
     let mut output = Output::stdout();
     if args.json {
