@@ -1,12 +1,13 @@
 //! `$NAME` and `${NAME}` in the values of a configuration, read from the environment. Secret fields stay as written,
 //! so that whoever uses the secret can read its source again; policy documents never come here.
 
+use audit::export::SECRET_FIELDS;
 use policy::problems::Problem;
 use serde_json::Value;
 
 use crate::config::text::{element, member};
 
-/// Paths of the fields that hold secrets; `*` stands for one key or index. They reach their owners as written.
+/// Paths of the fields that hold secrets, those of destinations apart; `*` stands for one key or index. They reach their owners as written.
 const SECRETS: &[&str] = &[
     "upstreams.*.api_key",
     "projects.*.keys.*",
@@ -18,13 +19,6 @@ const SECRETS: &[&str] = &[
     "smtp.password",
     "escalations.webhook_secret",
     "moderation.api_key",
-    "exports.*.api_key",
-    "exports.*.token",
-    "exports.*.password",
-    "exports.*.pseudonymise_users",
-    "exports.*.secret",
-    "exports.*.client_secret",
-    "exports.*.headers.*",
     // Names of variables, not references to them.
     "egress.env.*",
 ];
@@ -167,6 +161,7 @@ fn is_secret(segments: &[String]) -> bool {
         same && parts.next().is_none()
     };
     SECRETS.iter().any(|pattern| matches(pattern))
+        || SECRET_FIELDS.iter().any(|field| matches(&format!("exports.*.{field}")))
 }
 
 #[cfg(test)]

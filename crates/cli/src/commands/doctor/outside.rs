@@ -39,10 +39,10 @@ pub(super) async fn gateway(config: &Config, findings: &mut Findings) {
             let said: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
             match (status, said.get("audit").and_then(serde_json::Value::as_str)) {
                 (StatusCode::OK, Some(_)) => {
-                    findings.ok("gateway", format!("one runs at `{host}`, and is ready"))
+                    findings.ok("gateway", format!("one runs at `{host}`, and is ready"));
                 }
                 (_, Some(audit)) => {
-                    findings.fail("gateway", format!("the one at `{host}` is not ready: {audit}"))
+                    findings.fail("gateway", format!("the one at `{host}` is not ready: {audit}"));
                 }
                 (_, None) => findings.fail(
                     "gateway",
