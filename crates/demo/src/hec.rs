@@ -172,10 +172,10 @@ struct Fault(StatusCode, u16, &'static str, Option<usize>);
 impl Fault {
     fn response(self) -> Response<Frames> {
         let Self(status, code, text, number) = self;
-        let mut body = json!({"text": text, "code": code});
-        if let Some(number) = number {
-            body["invalid-event-number"] = json!(number);
-        }
+        let body = match number {
+            Some(number) => json!({"text": text, "code": code, "invalid-event-number": number}),
+            None => json!({"text": text, "code": code}),
+        };
         reply::json(status, &body)
     }
 }
@@ -276,11 +276,11 @@ impl Hec {
             if !state.stalled {
                 state.index();
             }
-            let mut said = json!({"text": "Success", "code": 0});
             if self.options.acks {
-                said["ackId"] = json!(id);
+                json!({"text": "Success", "code": 0, "ackId": id})
+            } else {
+                json!({"text": "Success", "code": 0})
             }
-            said
         }))
     }
 
