@@ -17,6 +17,9 @@ const REASON: &str = "EXPORT_TEST";
 /// A person waits: so long for an acknowledgement at the most.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(60);
 
+/// Past the destination's own timeout the test is given up, should the destination not have.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
+
 /// The test event arrived.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TestReport {
@@ -79,7 +82,11 @@ pub async fn test(export: &ExportConfig, clock: &dyn Clock) -> Result<TestReport
         now_ms,
     };
     let start = Instant::now();
-    taken(&sender, parcel).await.map_err(TestError::NotTaken)?;
+    let limit = export.limits().timeout + CONFIRM_WITHIN + TIMEOUT_MARGIN;
+    match tokio::time::timeout(limit, taken(&sender, parcel)).await {
+        Ok(taken) => taken.map_err(TestError::NotTaken)?,
+        Err(_) => return Err(TestError::NotTaken(format!("no answer within {} s", limit.as_secs()))),
+    }
     Ok(TestReport {
         id: export.id.clone(),
         endpoint: export.endpoint().to_owned(),

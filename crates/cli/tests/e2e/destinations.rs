@@ -23,6 +23,11 @@ async fn calls(rig: &Rig, count: usize) -> BTreeSet<String> {
     seen
 }
 
+/// At least so many are accepted, and none is pending.
+fn through(status: &Value, events: u64) -> bool {
+    status["pending"] == 0 && status["accepted"].as_u64() >= Some(events)
+}
+
 async fn status_until(rig: &Rig, id: &str, check: impl Fn(&Value) -> bool) -> Value {
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {
@@ -119,7 +124,7 @@ async fn elastic_is_judged_by_document() {
         Some((503, "unavailable_shards_exception")),
     ]);
     let seen = calls(&rig, 6).await;
-    let done = status_until(&rig, "elastic", |status| status["pending"] == 0).await;
+    let done = status_until(&rig, "elastic", |status| through(status, 6)).await;
     assert_eq!((&done["accepted"], &done["delivered"], &done["dead"]), (&json!(6), &json!(5), &json!(1)));
     let url = rig.url("/api/policy-gateway/exports/elastic/replay");
     let replay = rig.http.post(url).bearer_auth(ADMIN).body(json!({"dead": true}).to_string());
@@ -127,8 +132,9 @@ async fn elastic_is_judged_by_document() {
     elastic.cut_next(1);
     let mut all = seen;
     all.extend(calls(&rig, 3).await);
-    let done = status_until(&rig, "elastic", |status| status["pending"] == 0).await;
-    assert_eq!((&done["delivered"], &done["dead"]), (&json!(9), &json!(0)));
+    // The replay left an event of its own.
+    let done = status_until(&rig, "elastic", |status| through(status, 10)).await;
+    assert_eq!((&done["delivered"], &done["dead"]), (&json!(10), &json!(0)));
     let documents = elastic.documents();
     let ids: BTreeSet<String> = documents.iter().map(|document| document.id.clone()).collect();
     assert!(ids.is_superset(&all));
@@ -201,7 +207,7 @@ async fn a_file_holds_every_event_over_a_kill_as_the_log_has_it() {
     let gateway = Gateway::start(&config, &ENV).await;
     let rig = Rig { gateway, intake, model, dir, http, config };
     seen.extend(calls(&rig, 5).await);
-    status_until(&rig, "file", |status| status["pending"] == 0).await;
+    status_until(&rig, "file", |status| through(status, 10)).await;
     let text = std::fs::read_to_string(rig.dir.path().join("audit.jsonl")).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let ids: BTreeSet<String> =
@@ -209,7 +215,14 @@ async fn a_file_holds_every_event_over_a_kill_as_the_log_has_it() {
     assert!(ids.is_superset(&seen));
     let seqs: BTreeSet<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs.len() as u64, seqs.last().unwrap() - seqs.first().unwrap() + 1, "no hole: {seqs:?}");
-    status_until(&rig, "stdout", |status| status["pending"] == 0).await;
+    status_until(&rig, "stdout", |status| through(status, 10)).await;
+    // The command line prints to where it delivers.
+    let (code, out, err) = command(rig.dir.path(), &["export", "test", "stdout", "-c", "gateway.json"]).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        out.contains("\"reason_code\":\"EXPORT_TEST\"") && out.contains("stdout: the event arrived"),
+        "{out}"
+    );
     let out = rig.gateway.stderr.lock().unwrap().clone();
     let last = seen.last().unwrap();
     assert!(out.lines().any(|line| line.starts_with('{') && line.contains(last.as_str())), "{out}");

@@ -2,6 +2,7 @@
 //! reader at the other end of the pipe has been given; whether it keeps it is out of sight.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -76,7 +77,9 @@ impl Kind for Stdout {
     }
 
     fn sender(&self) -> Result<StdoutDestination, ExportError> {
-        StdoutDestination::new(io::stdout()).map_err(|error| ExportError::Client(error.to_string()))
+        // The descriptor itself: the process's own handle may be locked by whoever prints, for as long as they like.
+        let out = io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from);
+        out.and_then(StdoutDestination::new).map_err(|error| ExportError::Client(error.to_string()))
     }
 }
 
