@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use audit::delivery::{DestinationStatus, SystemClock};
-use audit::log::AuditLog;
+use audit::event::{AuditEvent, EventType};
+use audit::log::{AuditLog, Record};
 use audit::notary::Notary;
 use audit::outbox::Outbox;
 use audit::usage::{Dimension, UsageQuery, UsageRow, day_at, day_start_s, parse_date};
@@ -41,6 +42,9 @@ const DELIVERY_GRACE: Duration = Duration::from_secs(5);
 /// Uses of a key within a minute are one.
 const KEEP_USES: Duration = Duration::from_secs(60);
 
+/// How often a gateway says that it is there; monitors for a missing heartbeat look at three times as long.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+
 /// A running gateway. Dropping it ends it as a crash would: durable, but not in order.
 pub(crate) struct App {
     pub(super) config: Config,
@@ -58,7 +62,7 @@ pub(crate) struct App {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<usize>,
     /// Never end by themselves.
-    upkeep: [JoinHandle<()>; 3],
+    upkeep: [JoinHandle<()>; 4],
     pub(super) issuing: Keeping,
 }
 
@@ -133,6 +137,7 @@ impl App {
         for (candidate, spike) in spikes {
             gateway.tell_spike(candidate, spike);
         }
+        let beating = tasks.spawn(beat(Arc::clone(&store)));
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tasks.spawn(async move {
             // Dropping the sender stops as sending does.
@@ -151,7 +156,7 @@ impl App {
             addr,
             stop,
             serving,
-            upkeep: [answering, keeping, using],
+            upkeep: [answering, keeping, using, beating],
             issuing,
         })
     }
@@ -218,6 +223,24 @@ impl App {
         self.tasks.close();
         self.tasks.wait().await;
         self.store.close().await.context("the store was not closed in order")
+    }
+}
+
+/// Writes a `heartbeat` event now and then: where none arrives at a destination, something on the way is broken.
+async fn beat(store: Arc<Store>) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = jiff::Timestamp::now();
+        let event = AuditEvent::blank(uuid::Uuid::now_v7(), EventType::Heartbeat, format!("{now:.3}"));
+        let written = match store.append(Record::event(&event)) {
+            Ok(durable) => durable.await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, "no heartbeat was written");
+        }
     }
 }
 
