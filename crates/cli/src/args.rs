@@ -1,6 +1,7 @@
 //! The command line as it is typed. What the commands do is in `commands` and `serve`.
 
 mod admin;
+mod datadog;
 mod evidence;
 mod moderation;
 mod policy;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use admin::{DoctorArgs, ExportCommand, KeyCommand, ProjectCommand, ProjectFields};
+pub(crate) use datadog::{ApiArgs, DatadogCommand, PackArgs, ReconcileArgs};
 pub(crate) use evidence::{AuditCommand, ConsistencyArgs, KeygenArgs, ProveArgs, VerifyArgs};
 pub(crate) use moderation::{EvalArgs, ModerationCommand};
 pub(crate) use policy::{DiffArgs, PolicyCommand, ReportArgs, RolloutCommand, SimulateArgs, TestArgs};
@@ -88,6 +90,9 @@ pub(crate) enum Command {
     Escalation(EscalationCommand),
     /// What calls used and cost, by day, project, policy, model, user and key; works while a gateway runs.
     Usage(UsageArgs),
+    /// Dashboard, monitors, pipeline and metrics at Datadog, and whether all that was delivered is there.
+    #[command(subcommand)]
+    Datadog(DatadogCommand),
     /// Print the completions of this command line for a shell.
     ///
     /// For bash: policy-gateway completions bash > /etc/bash_completion.d/policy-gateway

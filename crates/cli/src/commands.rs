@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 mod check;
 mod completions;
+mod datadog;
 mod demo;
 mod desired;
 mod doctor;
@@ -42,6 +43,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Openapi => schema::openapi(),
         Command::Escalation(command) => escalation::run(command).await,
         Command::Usage(args) => usage::run(args).await,
+        Command::Datadog(command) => datadog::run(command).await,
         Command::Demo(command) => demo::run(command).await,
     }
 }

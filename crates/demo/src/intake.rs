@@ -7,6 +7,7 @@ mod control;
 mod decode;
 mod error;
 mod ledger;
+mod pack;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -96,6 +97,7 @@ struct State {
     script: VecDeque<Step>,
     api_keys: Vec<String>,
     clock_ahead: SignedDuration,
+    objects: pack::Objects,
 }
 
 impl Intake {
@@ -111,6 +113,7 @@ impl Intake {
                 script: VecDeque::new(),
                 api_keys: options.api_keys,
                 clock_ahead: SignedDuration::ZERO,
+                objects: pack::Objects::default(),
             }),
             changes: watch::Sender::new(0),
             count_only: options.count_only,
@@ -247,6 +250,7 @@ impl Service for Intake {
             (&Method::GET, "/api/v1/validate") => Ok(self.validate(request.headers())),
             (&Method::GET, "/healthz") => Ok(reply::whole(StatusCode::OK, "text/plain", "ok\n")),
             (_, path) if path.starts_with("/demo/") => Ok(self.control(request).await),
+            (_, path) if pack::is_for(path) => self.pack(request).await,
             _ => Ok(IntakeError::NoPath.response()),
         }
     }

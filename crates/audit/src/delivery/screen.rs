@@ -62,7 +62,7 @@ impl Screen {
 
     /// Whether the destination gets this event. What tells about the log itself (checkpoints, heartbeats, gaps) and what
     /// cannot be read always goes.
-    pub(super) fn passes(&self, text: &[u8]) -> bool {
+    pub fn passes(&self, text: &[u8]) -> bool {
         if self.is_open() {
             return true;
         }

@@ -12,6 +12,7 @@
 
 mod administration;
 mod bench;
+mod datadog;
 mod docs;
 mod evidence;
 mod exports;

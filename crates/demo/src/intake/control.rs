@@ -20,7 +20,9 @@ use crate::server;
 
 /// The remote control, for `--help`.
 pub const CONTROL_HELP: &str = "\
-Logs go to POST /api/v2/logs, with DD-API-KEY; GET /api/v1/validate checks a key. Beside them:
+Logs go to POST /api/v2/logs, with DD-API-KEY; GET /api/v1/validate checks a key.
+With DD-APPLICATION-KEY too: dashboards, monitors, log pipelines and metrics are kept, logs are counted and listed, as
+`policy-gateway datadog` asks for it. Beside them:
 
   GET  /demo/logs?after=N&limit=N&wait_ms=N
                      logs numbered above N, with what became of them; waits for the first one
