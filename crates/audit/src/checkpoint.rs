@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_statement_is_read_as_it_was_written_and_in_no_other_way() {
         let with_key = statement();
-        let plain = Statement { next_key: None, ..with_key.clone() };
+        let plain = Statement { next_key: None, ..statement() };
         for one in [&with_key, &plain] {
             assert_eq!(Statement::parse(&one.text()).as_ref(), Some(one));
         }

@@ -21,7 +21,7 @@ use crate::pipeline::{self, Judged, output_judged};
 /// What may be told the client. The decision behind it is durable.
 pub(crate) enum Settled {
     /// The answer with these changes.
-    Clean(JudgedAnswer),
+    Clean(Box<JudgedAnswer>),
     /// This answer in its place.
     Mended(Bytes),
     /// The policy's text; with the failure, where it stands in for an extra call that failed.
@@ -75,7 +75,7 @@ async fn judge_and_mend(
         };
     }
     if action == Action::Pass || !judge::violates(&found.findings) {
-        return Ok(Settled::Clean(found));
+        return Ok(Settled::Clean(Box::new(found)));
     }
     match action {
         Action::Replace => Ok(Settled::Refused(None)),

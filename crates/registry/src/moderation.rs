@@ -229,7 +229,7 @@ impl ModerationConfig {
         let upstream = upstreams.iter().find(|upstream| upstream.name == named);
         match (&self.upstream, upstream) {
             (None, _) => {
-                add("upstream", "is missing: name the upstream that the judge is asked at".to_owned())
+                add("upstream", "is missing: name the upstream that the judge is asked at".to_owned());
             }
             (Some(named), None) => {
                 add("upstream", format!("`{named}` is none of `upstreams`: correct it, or add it there"));
@@ -300,7 +300,8 @@ mod tests {
     fn all_that_is_wrong_is_told_at_once() {
         let wrong = |config| build(config).unwrap_err();
         // What another provider would use is inert.
-        let inert = json!({"provider": "embedded", "base_url": "no URL", "api_key": "$NONE", "upstream": "none"});
+        let inert =
+            json!({"provider": "embedded", "base_url": "no URL", "api_key": "$NONE", "upstream": "none"});
         assert!(matches!(build(inert).unwrap().provider, Provider::Embedded));
         assert_eq!(
             wrong(json!({"provider": "openai", "base_url": "ftp://a", "retries": 9, "uncertain_band": 0,

@@ -40,7 +40,7 @@ impl Log {
     fn signed(count: u64, every: u64, key: &SigningKey) -> Self {
         let mut log = Self::new();
         while log.tree.size() < count {
-            if log.tree.size() % every == 0 && log.tree.size() > 0 {
+            if log.tree.size().is_multiple_of(every) && log.tree.size() > 0 {
                 log.checkpoint(&[key], None);
             } else {
                 log.request("user");
@@ -512,7 +512,7 @@ fn a_tree_from_before_the_beginning_goes_on() {
     let mut tree = Peaks::default();
     log.hashes[..17].iter().for_each(|hash| tree.push(*hash));
     let anchored = |tree| Verifier::asking(keys(&key)).anchored(18, log.hashes[16], Some(tree));
-    let verified = run(anchored(tree.clone()), &log.events[17..], Examined::stored).unwrap();
+    let verified = run(anchored(tree), &log.events[17..], Examined::stored).unwrap();
     assert_eq!((verified.checkpoints, verified.signed_seq), (2, 30));
     let mut forged = log.hashes[..17].to_vec();
     forged[3] = [7; 32];

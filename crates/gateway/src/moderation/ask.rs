@@ -83,7 +83,7 @@ async fn some(
     metrics.moderation(remote.kind.as_str(), said.as_ref().map_or_else(|reason| *reason, |_| "scored"));
     let outcome = |at: usize| match &said {
         Ok(scored) => scored.get(at).map_or(Outcome::Unavailable("invalid"), |one| Outcome::Scored(*one)),
-        Err(reason) => Outcome::Unavailable(*reason),
+        Err(reason) => Outcome::Unavailable(reason),
     };
     pieces.iter().enumerate().map(|(at, (text, _))| (*text, outcome(at))).collect()
 }

@@ -114,7 +114,7 @@ async fn score(
         (Scoring::Inline(_), _) if bytes > INLINE_BYTES_MAX => {
             let (scorer, inputs) = (scorer.clone(), Arc::clone(inputs));
             let scored = tokio::task::spawn_blocking(move || judge(&scorer, &inputs)).await;
-            scored.unwrap_or_else(|_| Err("failed"))
+            scored.unwrap_or(Err("failed"))
         }
         _ => judge(scorer, inputs),
     };
