@@ -139,11 +139,13 @@ fn each(
 fn dead(store: &Reader, id: &str, cursor: &Cursor) -> anyhow::Result<BTreeSet<u64>> {
     let mut dead = BTreeSet::new();
     let mut after = 0;
-    while cursor.dead > 0 {
+    if cursor.dead == 0 {
+        return Ok(dead);
+    }
+    loop {
         let page = store.dead_letters(id, after, DEAD_PAGE)?;
-        let Some(last) = page.last() else { break };
+        let Some(last) = page.last() else { return Ok(dead) };
         after = last.seq;
         dead.extend(page.iter().map(|letter| letter.seq));
     }
-    Ok(dead)
 }
