@@ -46,8 +46,9 @@ pub(crate) struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Map<String, Value>>")]
     config: Option<Value>,
-    /// The secrets that it has, by their paths.
+    /// The secrets that it has, by their paths, where the API made it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     secrets: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<String>,
