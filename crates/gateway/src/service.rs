@@ -96,10 +96,11 @@ async fn call<R: Future<Output = ()> + Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     let (head, body) = request.into_parts();
     let in_flight = InFlight::new(shared);
-    shared.calls.spawn(async move {
+    // Boxed: a call's future has some 14 KiB, and the way into the runtime moves it more than once.
+    shared.calls.spawn(Box::pin(async move {
         let _in_flight = in_flight;
         run(call, head, body, sender).await;
-    });
+    }));
     // The task always answers; should it die, the caller must not wait for ever.
     receiver.await.map_err(|_| Failure::AuditUnavailable)
 }
