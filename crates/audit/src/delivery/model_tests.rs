@@ -187,6 +187,10 @@ async fn run(
                 }
                 ahead = outbox.ahead_now("main");
                 (run_position, run_requests) = (outbox.cursor_now("main").position, hand.requests().len());
+                // As above: this run begins while nothing can be noted down.
+                if keeps_bounds && outbox.fail_writes.load(Ordering::SeqCst) {
+                    run_requests = usize::MAX;
+                }
                 delivery = start(&outbox, &hand, limits(10)).await;
             }
         }
