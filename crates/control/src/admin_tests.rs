@@ -450,6 +450,12 @@ async fn destinations_that_may_not_be_are_refused_by_path_and_nothing_changes() 
         (json!({"destination": "carrier_pigeon"}), "destination", "not known"),
         (json!({"destination": "file", "path": "/etc/passwd"}), "destination", "configuration file only"),
         (json!({"destination": "stdout"}), "destination", "configuration file only"),
+        (json!({"destination": "kafka"}), "destination", "not built yet"),
+        (
+            json!({"destination": "s3", "bucket": "audit", "region": "eu-central-1"}),
+            "access_key_id",
+            "own credentials",
+        ),
         (datadog(json!({})), "api_key", "secrets_key"),
         (keyless(json!({"api_key": "$HOME"})), "api_key", "egress.env"),
         (keyless(json!({"api_key": "${PATH}"})), "api_key", "egress.env"),

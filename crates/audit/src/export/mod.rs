@@ -83,6 +83,11 @@ pub trait Kind: Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// [`ExportError`].
     fn sender(&self) -> Result<Self::Sender, ExportError>;
 
+    /// See [`ExportConfig::borrows_credentials`].
+    fn borrows_credentials(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What to search for there to find an event.
     fn look_for(&self, event_id: Uuid) -> String {
         format!("event id {event_id}")
@@ -148,6 +153,12 @@ macro_rules! kinds {
             fn look_for(&self, event_id: Uuid) -> String {
                 match self {
                     $(Self::$variant(config) => Kind::look_for(config, event_id),)+
+                }
+            }
+
+            fn borrows_credentials(&self) -> Option<&'static str> {
+                match self {
+                    $(Self::$variant(config) => Kind::borrows_credentials(config),)+
                 }
             }
         }
@@ -330,6 +341,12 @@ impl ExportConfig {
     pub fn secrets(&self) -> Vec<(&'static str, &SecretSource)> {
         let pseudonyms = self.common.pseudonymise_users.iter().map(|source| ("pseudonymise_users", source));
         self.destination.secrets().into_iter().chain(pseudonyms).collect()
+    }
+
+    /// The field that is missing where it would sign in as the gateway itself, with what its surroundings hold (variables of the
+    /// environment, a machine's role). Whoever may edit a file may lend that out, the management API may not.
+    pub fn borrows_credentials(&self) -> Option<&'static str> {
+        self.destination.borrows_credentials()
     }
 
     /// Whether the secrets can be had now, without keeping them: for `check`.

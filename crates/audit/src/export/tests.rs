@@ -222,3 +222,40 @@ fn a_configuration_shows_no_literal_secret() {
     assert_eq!(field, "api_key");
     assert!(error.to_string().contains("POLICY_GATEWAY_NO_SUCH_KEY"));
 }
+
+#[test]
+fn what_the_management_api_makes_goes_nowhere_unguarded() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let kinds = [
+        (json!({"destination": "datadog_logs", "site": "datadoghq.eu", "api_key": "k"}), true),
+        (json!({"destination": "splunk_hec", "endpoint": "https://siem.example:8088", "token": "t"}), true),
+        (json!({"destination": "elastic", "endpoint": "https://siem.example", "api_key": "k"}), true),
+        (json!({"destination": "webhook", "endpoint": "https://siem.example", "secret": secret}), true),
+        (
+            json!({"destination": "s3", "bucket": "audit", "region": "eu-central-1", "access_key_id": "a",
+                "secret_access_key": "s"}),
+            true,
+        ),
+        (
+            json!({"destination": "azure_monitor", "endpoint": "https://x.ingest.monitor.azure.com",
+                "dcr_id": "dcr-00000000000000000000000000000000", "stream": "Custom-Policy_CL",
+                "tenant_id": "00000000-0000-0000-0000-000000000000",
+                "client_id": "00000000-0000-0000-0000-000000000000", "client_secret": "s"}),
+            true,
+        ),
+        (json!({"destination": "otlp", "endpoint": "https://siem.example", "protocol": "http"}), true),
+        (json!({"destination": "otlp", "endpoint": "https://siem.example", "protocol": "grpc"}), true),
+        (json!({"destination": "stdout"}), false),
+    ];
+    for (entry, is_guarded) in kinds {
+        let mut export = parse(&entry, "").unwrap();
+        export.egress = Some(Egress::default());
+        match Exporter::new(&export) {
+            Ok(_) => assert!(is_guarded, "{entry}"),
+            Err(error) => {
+                assert!(!is_guarded && matches!(error, ExportError::Unguarded("stdout")), "{entry}: {error}");
+            }
+        }
+    }
+}

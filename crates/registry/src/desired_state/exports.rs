@@ -19,7 +19,7 @@ use crate::kept::{Change, Edit, Kept, StateStore, StoredExport};
 /// What an encrypted secret starts with where it is kept. What the API is sent is encrypted whatever it starts with.
 const SEALED: &str = "sealed:1:";
 /// Kinds that write where the gateway runs, or speak to hosts that no URL names: these are the operator's to declare.
-const FILE_ONLY: [&str; 3] = ["stdout", "file", "kafka"];
+const FILE_ONLY: [&str; 2] = ["stdout", "file"];
 /// Destinations that the API may make: each has a task and reads the log on its own.
 const EXPORTS_MAX: usize = 64;
 
@@ -369,6 +369,11 @@ fn build(id: &str, body: &Value, rules: &ExportRules) -> Result<ExportConfig, Ch
             let path = if path.is_empty() { "endpoint" } else { path };
             problems.push(Problem::new(path, error.to_string()));
         }
+    }
+    if let Some(field) = export.borrows_credentials() {
+        let message =
+            "is missing: the gateway's own credentials serve destinations of the configuration file only";
+        problems.push(Problem::new(field, message));
     }
     problems.dedup_by(|one, other| one.path == other.path);
     if !problems.is_empty() {

@@ -240,6 +240,10 @@ impl Kind for S3 {
         }
     }
 
+    fn borrows_credentials(&self) -> Option<&'static str> {
+        (self.credentials == S3Credentials::Ambient).then_some("access_key_id")
+    }
+
     fn sender(&self) -> Result<S3Destination, ExportError> {
         S3Destination::new(self.clone())
     }
