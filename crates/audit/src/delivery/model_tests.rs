@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::backoff::Jitter;
-use super::scripted::{Hand, Reply, Request, Scripted, limits, start};
+use super::scripted::{Hand, Reply, Request, Scripted, crash, limits, start};
 use super::*;
 use crate::outbox::{Ahead, DeliveryState, Outbox as _};
 use crate::testing::MemoryOutbox;
@@ -114,14 +114,6 @@ fn in_order(requests: &[Request], position: u64, ahead: &[Ahead]) -> Result<(), 
         sent_to = sent_to.max(last);
     }
     Ok(())
-}
-
-async fn crash(delivery: Delivery<Scripted>) {
-    let handles = std::mem::take(&mut *delivery.handles.lock().unwrap());
-    for handle in handles {
-        handle.abort();
-        assert!(handle.await.is_err_and(|error| error.is_cancelled()));
-    }
 }
 
 async fn run(

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    BodyBuilder, Delivery, Destination, Encoded, Limits, Parcel, Partial, Push, Receipt, Screen, SendOutcome,
-    Target, Then,
+    BodyBuilder, Delivery, Destination, DestinationStatus, Encoded, Limits, Parcel, Partial, Push, Receipt,
+    Screen, SendOutcome, Target, Then,
 };
-use crate::outbox::StoredEvent;
+use crate::outbox::{Outbox as _, StoredEvent};
 use crate::secret::{SecretError, SecretSource};
 use crate::testing::{FakeClock, MemoryOutbox, NOW_MS};
 
@@ -305,4 +305,28 @@ pub(super) async fn start(outbox: &Arc<MemoryOutbox>, hand: &Hand, limits: Limit
     let targets = vec![hand.target("main", limits)];
     let outbox: Arc<MemoryOutbox> = Arc::clone(outbox);
     Delivery::start_targets(outbox, targets, FakeClock::at(NOW_MS), &TaskTracker::new()).await.unwrap()
+}
+
+/// The state of the only destination, whose books balance.
+pub(super) fn one<D: Destination>(delivery: &Delivery<D>) -> DestinationStatus {
+    let status = delivery.status().remove(0);
+    assert_eq!(status.accepted, status.delivered + status.pending + status.dead, "{status:?}");
+    status
+}
+
+/// A log of so many events, none of which `main` has.
+pub(super) async fn outbox_with_cursor(events: u64) -> Arc<MemoryOutbox> {
+    let outbox = MemoryOutbox::new();
+    outbox.cursor("main").await.unwrap();
+    outbox.append(events);
+    outbox
+}
+
+/// Ends delivery as a crash of the process would.
+pub(super) async fn crash(delivery: Delivery<Scripted>) {
+    let handles = std::mem::take(&mut *delivery.handles.lock().unwrap());
+    for handle in handles {
+        handle.abort();
+        assert!(handle.await.is_err_and(|error| error.is_cancelled()));
+    }
 }

@@ -10,34 +10,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::scripted::{Hand, Reply, Scripted, limits, start};
+use super::scripted::{Hand, Reply, Scripted, crash, limits, one, outbox_with_cursor, start};
 use super::*;
 use crate::event::{AuditEvent, EventType};
 use crate::outbox::{Ahead, DeliveryState, Outbox as _};
 use crate::testing::{FakeClock, MemoryOutbox, NOW_MS, example_event};
 
 const A_WHILE: Duration = Duration::from_secs(60);
-
-fn one(delivery: &Delivery<Scripted>) -> DestinationStatus {
-    let status = delivery.status().remove(0);
-    assert_eq!(status.accepted, status.delivered + status.pending + status.dead, "{status:?}");
-    status
-}
-
-async fn outbox_with_cursor(events: u64) -> Arc<MemoryOutbox> {
-    let outbox = MemoryOutbox::new();
-    outbox.cursor("main").await.unwrap();
-    outbox.append(events);
-    outbox
-}
-
-async fn crash(delivery: Delivery<Scripted>) {
-    let handles = std::mem::take(&mut *delivery.handles.lock().unwrap());
-    for handle in handles {
-        handle.abort();
-        assert!(handle.await.is_err_and(|error| error.is_cancelled()));
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn of_a_body_that_is_judged_event_by_event_only_the_rest_is_sent_again() {

@@ -8,26 +8,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::scripted::{Hand, Reply, limits, start};
+use super::scripted::{Hand, Reply, limits, one, outbox_with_cursor, start};
 use super::*;
 use crate::outbox::{DeliveryState, Outbox as _};
 use crate::testing::{FakeClock, LogLines, MemoryOutbox, NOW_MS};
 
 /// Long enough for everything that needs no repair from outside.
 const A_WHILE: Duration = Duration::from_secs(60);
-
-fn one<D: Destination>(delivery: &Delivery<D>) -> DestinationStatus {
-    let status = delivery.status().remove(0);
-    assert_eq!(status.accepted, status.delivered + status.pending + status.dead, "{status:?}");
-    status
-}
-
-async fn outbox_with_cursor(events: u64) -> Arc<MemoryOutbox> {
-    let outbox = MemoryOutbox::new();
-    outbox.cursor("main").await.unwrap();
-    outbox.append(events);
-    outbox
-}
 
 #[tokio::test(start_paused = true)]
 async fn events_wait_for_company_but_not_long() {
