@@ -27,6 +27,20 @@ pub(super) struct Given {
     pub(super) timeout_seconds: Option<u64>,
 }
 
+/// What a configuration gives of them; each kind has the same fields, with its own bounds in its description.
+macro_rules! sizes {
+    ($raw:expr) => {
+        $crate::export::check::Given {
+            batch_events_max: $raw.batch_events_max,
+            batch_bytes_max: $raw.batch_bytes_max,
+            linger_ms: $raw.linger_ms,
+            concurrency: $raw.concurrency,
+            timeout_seconds: $raw.timeout_seconds,
+        }
+    };
+}
+pub(super) use sizes;
+
 /// What a destination bears: default and most of each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::encode::BODY_BYTES_MAX;
 use super::send::AzureMonitorDestination;
 use crate::delivery::Limits;
-use crate::export::check::{Bounds, Check, Given};
+use crate::export::check::{Bounds, Check, sizes};
 use crate::export::{ExportError, Kind};
 use crate::secret::SecretSource;
 
@@ -217,14 +217,7 @@ impl RawAzureMonitor {
         let client_id = client_id.map(|id| check.text("client_id", id, NAME_CHARS_MAX));
         let client_secret = given(&self.client_secret, "client_secret", &mut check);
         let client_secret = client_secret.and_then(|secret| check.secret("client_secret", secret));
-        let sizes = Given {
-            batch_events_max: self.batch_events_max,
-            batch_bytes_max: self.batch_bytes_max,
-            linger_ms: self.linger_ms,
-            concurrency: self.concurrency,
-            timeout_seconds: self.timeout_seconds,
-        };
-        let limits = check.limits(sizes, &BOUNDS);
+        let limits = check.limits(sizes!(self), &BOUNDS);
         let made = match (endpoint, token_endpoint, client_id, client_secret) {
             (Some(endpoint), Some(token_endpoint), Some(client_id), Some(client_secret)) => {
                 Some(AzureMonitor {

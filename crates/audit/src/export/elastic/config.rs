@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::send::ElasticDestination;
 use crate::delivery::Limits;
-use crate::export::check::{Bounds, Check, Given};
+use crate::export::check::{Bounds, Check, sizes};
 use crate::export::compress::Compression;
 use crate::export::{ExportError, Kind};
 use crate::secret::SecretSource;
@@ -141,20 +141,13 @@ impl Kind for Elastic {
         if !matches!(compression, Compression::Gzip | Compression::Identity) {
             check.problem("compression", "must be `gzip` or `identity`: Elasticsearch reads no other");
         }
-        let given = Given {
-            batch_events_max: raw.batch_events_max,
-            batch_bytes_max: raw.batch_bytes_max,
-            linger_ms: raw.linger_ms,
-            concurrency: raw.concurrency,
-            timeout_seconds: raw.timeout_seconds,
-        };
         let bounds = Bounds {
             events: BATCH_EVENTS,
             bytes: BATCH_BYTES,
             linger_ms: LINGER_MS,
             timeout_seconds: TIMEOUT_SECONDS,
         };
-        let limits = check.limits(given, &bounds);
+        let limits = check.limits(sizes!(raw), &bounds);
         let made = endpoint.zip(auth).map(|(endpoint, auth)| Self {
             endpoint,
             auth,

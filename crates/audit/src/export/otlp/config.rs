@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::send::OtlpDestination;
 use crate::delivery::Limits;
-use crate::export::check::{Bounds, Check, Given};
+use crate::export::check::{Bounds, Check, sizes};
 use crate::export::{ExportError, Kind};
 use crate::secret::SecretSource;
 
@@ -177,14 +177,7 @@ impl RawOtlp {
         let endpoint = endpoint(&self.endpoint, protocol, &mut check);
         let headers = self.headers(&mut check);
         let resource = self.resource(&mut check);
-        let given = Given {
-            batch_events_max: self.batch_events_max,
-            batch_bytes_max: self.batch_bytes_max,
-            linger_ms: self.linger_ms,
-            concurrency: self.concurrency,
-            timeout_seconds: self.timeout_seconds,
-        };
-        let limits = check.limits(given, &BOUNDS);
+        let limits = check.limits(sizes!(self), &BOUNDS);
         let compression = self.compression.unwrap_or_default();
         let made =
             endpoint.map(|endpoint| Otlp { endpoint, protocol, headers, resource, compression, limits });

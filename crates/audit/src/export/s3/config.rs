@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::send::S3Destination;
 use crate::delivery::Limits;
-use crate::export::check::{Bounds, Check, Given};
+use crate::export::check::{Bounds, Check, sizes};
 use crate::export::{ExportError, Kind};
 use crate::secret::SecretSource;
 
@@ -272,14 +272,7 @@ impl RawS3 {
         if let Some(lock) = &self.object_lock {
             check.number("object_lock.retain_days", Some(lock.retain_days), 1, 1, RETAIN_DAYS_MAX);
         }
-        let given = Given {
-            batch_events_max: self.batch_events_max,
-            batch_bytes_max: self.batch_bytes_max,
-            linger_ms: self.linger_ms,
-            concurrency: self.concurrency,
-            timeout_seconds: self.timeout_seconds,
-        };
-        let limits = check.limits(given, &BOUNDS);
+        let limits = check.limits(sizes!(self), &BOUNDS);
         let shown = match &endpoint {
             Some(endpoint) => format!("{}/{bucket}/{prefix}", endpoint.as_str().trim_end_matches('/')),
             None => format!("https://{bucket}.s3.{region}.amazonaws.com/{prefix}"),

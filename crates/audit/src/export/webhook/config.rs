@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::send::WebhookDestination;
 use crate::delivery::Limits;
-use crate::export::check::{Bounds, Check, Given};
+use crate::export::check::{Bounds, Check, sizes};
 use crate::export::{ExportError, Kind};
 use crate::secret::SecretSource;
 
@@ -89,20 +89,13 @@ impl Kind for Webhook {
         {
             check.problem("secret", &message);
         }
-        let given = Given {
-            batch_events_max: raw.batch_events_max,
-            batch_bytes_max: raw.batch_bytes_max,
-            linger_ms: raw.linger_ms,
-            concurrency: raw.concurrency,
-            timeout_seconds: raw.timeout_seconds,
-        };
         let bounds = Bounds {
             events: BATCH_EVENTS,
             bytes: BATCH_BYTES,
             linger_ms: LINGER_MS,
             timeout_seconds: TIMEOUT_SECONDS,
         };
-        let limits = check.limits(given, &bounds);
+        let limits = check.limits(sizes!(raw), &bounds);
         let made = endpoint.zip(secret).map(|(endpoint, secret)| Self { endpoint, secret, limits });
         check.finish(made)
     }
